@@ -1,0 +1,1 @@
+"""Low-bit quantization and zeroth-order probe operations on plain arrays, without autograd."""
