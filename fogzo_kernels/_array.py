@@ -1,0 +1,182 @@
+"""One adapter for the array kinds the operations accept: torch tensors and NumPy arrays.
+
+Operations return the caller's kind. Native kernels read either through a pointer; backends written
+in torch get a tensor that shares the array's memory.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Any
+
+from . import _errors
+from ._types import Flips, Packed
+
+Array = Any
+_DTYPE_NAMES: dict[Any, str] = {}
+
+
+def have_torch() -> bool:
+    return "torch" in sys.modules or importlib.util.find_spec("torch") is not None
+
+
+def kind(array: object) -> str | None:
+    """'torch', 'numpy', or None for anything else."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        return "torch"
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(array, numpy.ndarray):
+        return "numpy"
+    return None
+
+
+def default_kind() -> str:
+    """The kind of a result that no argument determines: torch where it is installed."""
+    return "torch" if have_torch() else "numpy"
+
+
+def common_kind(op: str, **arrays: object) -> str:
+    """The kind that all arguments share; an argument that is None is left out."""
+    found: str | None = None
+    first = ""
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        this = kind(array)
+        if this is None:
+            _errors.fail(
+                op, name, f"is a {type(array).__name__}", "a torch tensor or a NumPy array", TypeError
+            )
+        if found is None:
+            found, first = this, name
+        elif this != found:
+            _errors.fail(op, name, f"is a {this} array", f"{found}, as {first} is", TypeError)
+    assert found is not None
+    return found
+
+
+def dtype_name(array: Array) -> str:
+    dtype = array.dtype
+    name = _DTYPE_NAMES.get(dtype)
+    if name is None:
+        name = _DTYPE_NAMES[dtype] = str(dtype).removeprefix("torch.")
+    return name
+
+
+def device_name(array: Array) -> str:
+    """'cpu', 'cuda:0', ...; NumPy arrays are on the cpu."""
+    return "cpu" if kind(array) == "numpy" else str(array.device)
+
+
+def device_type(array: Array) -> str:
+    device = getattr(array, "device", "cpu")
+    return str(getattr(device, "type", device))
+
+
+def is_contiguous(array: Array) -> bool:
+    if kind(array) == "numpy":
+        return bool(array.flags.c_contiguous)
+    return bool(array.is_contiguous())
+
+
+def contiguous(array: Array) -> Array:
+    """The array itself where it is row-major and dense, else a copy that is."""
+    if kind(array) == "numpy":
+        import numpy
+
+        return numpy.ascontiguousarray(array).reshape(array.shape)
+    return array.contiguous()
+
+
+def pointer(array: Array) -> int:
+    """Address of the first element; the caller keeps the array alive."""
+    return array.data_ptr() if hasattr(array, "data_ptr") else array.ctypes.data
+
+
+def empty(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") -> Array:
+    if kind == "numpy":
+        import numpy
+
+        return numpy.empty(shape, dtype=dtype)
+    import torch
+
+    return torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+
+
+def threads() -> int:
+    """Threads a native kernel may use: torch's setting where torch is loaded, else one."""
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch is not None else 1
+
+
+def to_torch(value: Any) -> Any:
+    """Arrays inside ``value`` (also in lists, dicts, Packed and Flips) as tensors sharing their memory."""
+    return _map(value, _tensor)
+
+
+def to_numpy(value: Any) -> Any:
+    return _map(value, lambda a: a.numpy() if kind(a) == "torch" else a)
+
+
+def _tensor(array: Array) -> Any:
+    if kind(array) != "numpy":
+        return array
+    import torch
+
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    return torch.from_numpy(array)
+
+
+def _map(value: Any, one: Any) -> Any:
+    if isinstance(value, Packed):
+        return Packed(one(value.data), value.bits, value.shape)
+    if isinstance(value, Flips):
+        return Flips(*(one(a) for a in (value.base, value.index, value.code, value.count)))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_map(item, one) for item in value)
+    if isinstance(value, dict):
+        return {name: _map(item, one) for name, item in value.items()}
+    return one(value) if kind(value) is not None else value
+
+
+def extent(array: Array) -> tuple[int, int]:
+    """First and one-past-last byte address that the array may touch; (0, 0) where it is empty."""
+    if 0 in array.shape:
+        return 0, 0
+    size, strides = (
+        (array.itemsize, array.strides)
+        if kind(array) == "numpy"
+        else (array.element_size(), [s * array.element_size() for s in array.stride()])
+    )
+    spans = [(n - 1) * s for n, s in zip(array.shape, strides, strict=True)]
+    start = pointer(array)
+    return start + sum(s for s in spans if s < 0), start + sum(s for s in spans if s > 0) + size
+
+
+def store(result: Any, out: Any) -> None:
+    """Copy a reference result into those parts of the caller's output that are given."""
+    if isinstance(out, Packed):
+        out.data.copy_(result.data)
+    elif isinstance(out, Flips):
+        for name in ("base", "index", "code", "count"):
+            getattr(out, name).copy_(getattr(result, name))
+    elif isinstance(out, (list, tuple)):
+        for one, into in zip(result, out, strict=True):
+            store(one, into)
+    elif out is not None:
+        out.copy_(result)
+
+
+def prefer(given: Any, result: Any) -> Any:
+    """The caller's own outputs where given, else the new arrays."""
+    if isinstance(given, (list, tuple)):
+        return type(given)(prefer(one, new) for one, new in zip(given, result, strict=True))
+    return result if given is None else given
+
+
+def device(array: Array) -> Any:
+    """What ``empty`` takes as device."""
+    return "cpu" if kind(array) == "numpy" else array.device

@@ -1,0 +1,338 @@
+"""Every check of an argument of an operation.
+
+All of them read shapes, dtypes, devices and host scalars only; the values of an array are read by
+``scale_values``, and only on the CPU. Texts are built by ``fail``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import _array, _surrogate
+from ._errors import choice, fail, is_int
+from ._types import Grid, Packed
+
+__all__ = ["choice", "fail", "is_int"]
+
+MAX_ELEMENTS = 2**35
+MIN_SCALE = 2.0**-100
+WORD = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A checked weight as [rows, cols], its scales as [scale_rows, scale_cols]."""
+
+    kind: str  # torch or numpy
+    device: str  # device type: cpu, cuda, ...
+    shape: tuple[int, ...]
+    rows: int
+    cols: int
+    scale_rows: int = 1
+    scale_cols: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Checked coordinates of the noise of one tensor; seed and step are ints or device scalars."""
+
+    surrogate: str
+    noise: str
+    seed: Any
+    step: Any
+    tensor: int
+    first_probe: int
+    probes: int
+    offset: int
+    row_pitch: int
+
+
+def grid(op: str, value: object) -> None:
+    if not isinstance(value, Grid):
+        fail(op, "grid", f"is {value!r}", "a fogzo_kernels.Grid", TypeError)
+
+
+def dtype(op: str, argument: str, array: Any, *names: str) -> None:
+    got = _array.dtype_name(array)
+    if got not in names:
+        fail(op, argument, f"has dtype {got}", " or ".join(names), TypeError)
+
+
+def shape(op: str, argument: str, array: Any, expected: tuple[int, ...], why: str = "") -> None:
+    if tuple(array.shape) != expected:
+        fail(op, argument, f"has shape {tuple(array.shape)}", f"{expected}{why}")
+
+
+def view(op: str, name: str, array: Any, **others: Any) -> View:
+    """An array of at least one dimension as [shape[0], rest] (1-D: [1, n]).
+
+    ``others`` (each an array or None) must be of its kind and on its device.
+    """
+    kind = _array.common_kind(op, **{name: array}, **others)
+    if kind == "torch":
+        device = array.device
+        for argument, other in others.items():
+            if other is not None and other.device != device:
+                fail(op, argument, f"is on {other.device}", f"{device}, where {name} is")
+        device = device.type
+    else:
+        device = "cpu"
+    return _view(op, name, tuple(array.shape), kind, device)
+
+
+def shape_view(op: str, array_shape: Sequence[int], kind: str, device: str) -> View:
+    """The same for a shape without an array."""
+    dims = tuple(integer(op, "shape", n, 0, 2**63, "a tuple of ints >= 0") for n in array_shape)
+    return _view(op, "shape", dims, kind, device)
+
+
+def _view(op: str, name: str, dims: tuple[int, ...], kind: str, device: str) -> View:
+    if not dims:
+        fail(op, name, "has shape ()", "at least one dimension")
+    rows, cols = (1, dims[0]) if len(dims) == 1 else (dims[0], math.prod(dims[1:]))
+    if rows * cols > MAX_ELEMENTS:
+        fail(op, name, f"has {rows * cols} elements", "at most 2^35")
+    return View(kind, device, dims, rows, cols)
+
+
+def weight(op: str, w: Any, scale: Any, *, name: str = "w", **others: Any) -> View:
+    """A float32 weight (or gradient) with its scale: (), [N, 1] or [N, G, 1] with G dividing cols."""
+    v = view(op, name, w, scale=scale, **others)
+    dtype(op, name, w, "float32")
+    return with_scale(op, v, scale, name)
+
+
+def with_scale(op: str, v: View, scale: Any, name: str) -> View:
+    dtype(op, "scale", scale, "float32")
+    got = tuple(scale.shape)
+    if got == ():
+        return v
+    if got == (v.rows, 1):
+        return View(v.kind, v.device, v.shape, v.rows, v.cols, v.rows, 1)
+    if len(got) == 3 and got[0] == v.rows and got[2] == 1 and got[1] and v.cols % got[1] == 0:
+        return View(v.kind, v.device, v.shape, v.rows, v.cols, v.rows, got[1])
+    fail(
+        op,
+        "scale",
+        f"has shape {got}",
+        f"(), ({v.rows}, 1) or ({v.rows}, G, 1) with G dividing {v.cols} to match {name} {v.shape}",
+    )
+
+
+def scale_values(op: str, array: Any) -> None:
+    """Refuse a scale on the CPU that is not finite, or under 2^-100 (its inverse would overflow)."""
+    if math.prod(array.shape) == 0:
+        return
+    low, high = float(array.min()), float(array.max())
+    if not (low >= MIN_SCALE and high < math.inf):
+        bad = high if low >= MIN_SCALE else low
+        fail(op, "scale", f"has the value {bad}", "finite numbers >= 2^-100")
+
+
+def integer(op: str, argument: str, value: Any, low: int, high: int, text: str) -> int:
+    """A host integer low <= value < high (anything with __index__, bools excepted)."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        fail(op, argument, f"is {value!r}", text, TypeError)
+    if isinstance(value, bool) or not low <= number < high:
+        fail(op, argument, f"is {value!r}", text)
+    return number
+
+
+def number(op: str, argument: str, value: Any, low: float, high: float, text: str) -> float:
+    """A host float with low <= value <= high; NaN passes only where high is NaN."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        fail(op, argument, f"is {value!r}", text, TypeError)
+    if not (low <= result <= high or math.isnan(high) and not result < low):
+        fail(op, argument, f"is {value!r}", text)
+    return result
+
+
+def _scalar(op: str, argument: str, value: Any, name: str, v: View) -> tuple[Any, bool]:
+    """A host scalar, or a 0-dim device array on the device of the call (True)."""
+    if _array.kind(value) is None:
+        return value, False
+    dtype(op, argument, value, name)
+    shape(op, argument, value, ())
+    if _array.device_type(value) == "cpu":
+        return value.item(), False
+    if _array.device_type(value) != v.device:
+        fail(op, argument, f"is on {value.device}", f"cpu or {v.device}")
+    return value, True
+
+
+def gamma(op: str, value: Any, v: View) -> Any:
+    """gamma as a float in [0, 1], or a 0-dim float64 device array as it is."""
+    value, on_device = _scalar(op, "gamma", value, "float64", v)
+    return value if on_device else number(op, "gamma", value, 0.0, 1.0, "a float in [0, 1]")
+
+
+def norm(op: str, value: Any, v: View) -> Any:
+    """N >= 0 as a float (inf and NaN pass), or a 0-dim float32 device array as it is."""
+    value, on_device = _scalar(op, "norm", value, "float32", v)
+    text = "a number >= 0 or a 0-dim float32 array"
+    return value if on_device else number(op, "norm", value, 0.0, math.nan, text)
+
+
+def draw(
+    op: str,
+    v: View,
+    grid: Grid | None,
+    surrogate: str | None,
+    *,
+    noise: str,
+    seed: Any,
+    step: Any,
+    tensor: Any,
+    first_probe: Any = 0,
+    probes: Any = 1,
+    offset: Any = 0,
+    row_pitch: Any = None,
+) -> Draw:
+    """The coordinates of a tensor's noise; surrogate None is the grid's default."""
+    if surrogate is None:
+        surrogate = "identity" if grid is None else grid.default_surrogate
+    _surrogate.check(op, surrogate, noise, grid)
+    seed, seed_on_device = _scalar(op, "seed", seed, "int64", v)
+    step, step_on_device = _scalar(op, "step", step, "int64", v)
+    if not seed_on_device:
+        low, high = -(2**63), 2**64
+        seed = integer(op, "seed", seed, low, high, "an int of 64 bits or a 0-dim int64 array")
+        seed %= high
+    if not step_on_device:
+        step = integer(op, "step", step, 0, WORD, "an int in 0..2^32-1 or a 0-dim int64 array")
+    tensor = integer(op, "tensor", tensor, 0, WORD - 1, "an int in 0..2^32-2")
+    first_probe = integer(op, "first_probe", first_probe, 0, WORD, "an int in 0..2^32-1")
+    probes = integer(op, "probes", probes, 1, WORD - first_probe + 1, "an int >= 1")
+    offset = integer(op, "offset", offset, 0, MAX_ELEMENTS + 1, "an int in 0..2^35")
+    pitch = v.cols if row_pitch is None else row_pitch
+    pitch = integer(op, "row_pitch", pitch, v.cols, MAX_ELEMENTS + 1, f"an int in {v.cols}..2^35")
+    if v.rows * v.cols and offset + (v.rows - 1) * pitch + v.cols > MAX_ELEMENTS:
+        got = f"is {offset} with row_pitch {pitch} and {v.rows} rows of {v.cols}"
+        fail(op, "offset", got, "element numbers below 2^35")
+    return Draw(surrogate, noise, seed, step, tensor, first_probe, probes, offset, pitch)
+
+
+def sequence(op: str, argument: str, value: Any, length: int | None, like: str = "") -> list[Any]:
+    """A list or tuple, of ``length`` where given."""
+    if not isinstance(value, (list, tuple)):
+        fail(op, argument, f"is a {type(value).__name__}", "a list or tuple", TypeError)
+    if length is not None and len(value) != length:
+        fail(op, argument, f"has length {len(value)}", f"{length} to match {like}")
+    if not value:
+        fail(op, argument, "is empty", "at least one entry")
+    return list(value)
+
+
+def each(op: str, argument: str, value: Any, length: int, like: str) -> list[Any]:
+    """One value for all, or a list with one for each."""
+    if isinstance(value, (list, tuple)):
+        return sequence(op, argument, value, length, like)
+    return [value] * length
+
+
+def out(op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: str = "out") -> None:
+    """An output to write, or None: exact shape and dtype, row-major and dense, writable."""
+    if array is None:
+        return
+    dtype(op, name, array, dtype_name)
+    shape(op, name, array, expected)
+    if not _array.is_contiguous(array):
+        fail(op, name, "is not contiguous", "a contiguous array")
+    if _array.kind(array) == "numpy" and not array.flags.writeable:
+        fail(op, name, "is read-only", "a writable array")
+
+
+def no_overlap(op: str, array: Any, name: str = "out", *, same: bool = False, **inputs: Any) -> None:
+    """Refuse an output that shares memory with an input; ``same``: unless it is exactly that input."""
+    if array is None:
+        return
+    low, high = _array.extent(array)
+    for argument, other in inputs.items():
+        if other is None:
+            continue
+        other_low, other_high = _array.extent(other)
+        if not (low < other_high and other_low < high):
+            continue
+        if not (same and (low, high) == (other_low, other_high) and _array.is_contiguous(other)):
+            fail(op, name, f"overlaps {argument} in memory", f"memory apart from {argument}")
+
+
+def finite(op: str, argument: str, scale: Any) -> None:
+    """Refuse a weight whose scale (a CPU array) came out infinite or NaN."""
+    if not -math.inf < float(scale.max()) < math.inf or not float(scale.min()) > 0.0:
+        fail(op, argument, "has values that are not finite", "finite numbers")
+
+
+def packed(op: str, value: Any, grid: Grid | None = None, argument: str = "packed") -> None:
+    """A Packed whose data matches its own width and shape, and the grid's width where given."""
+    if not isinstance(value, Packed):
+        fail(op, argument, f"is a {type(value).__name__}", "a fogzo_kernels.Packed", TypeError)
+    dtype(op, f"{argument}.data", value.data, "uint8")
+    if value.bits not in (1, 2, 4, 8):
+        fail(op, f"{argument}.bits", f"is {value.bits!r}", "1, 2, 4 or 8")
+    if not value.shape:
+        fail(op, f"{argument}.shape", "is ()", "at least one dimension")
+    shape(op, f"{argument}.data", value.data, packed_shape(value.shape, value.bits))
+    if grid is not None and value.bits != grid.storage_bits:
+        fail(op, f"{argument}.bits", f"is {value.bits}", f"{grid.storage_bits} for {grid}")
+
+
+def packed_shape(dims: tuple[int, ...], bits: int) -> tuple[int, ...]:
+    """Shape of the bytes that hold codes of this shape."""
+    return (*dims[:-1], -(-dims[-1] * bits // 8))
+
+
+def packed_out(op: str, array: Any, dims: tuple[int, ...], bits: int) -> None:
+    if array is None:
+        return
+    packed(op, array, argument="out")
+    if array.bits != bits or tuple(array.shape) != dims:
+        fail(op, "out", f"has bits {array.bits} and shape {array.shape}", f"{bits} and {dims}")
+    out(op, array.data, packed_shape(dims, bits), "uint8", "out.data")
+
+
+def flips_out(op: str, array: Any, dims: tuple[int, ...], sides: int) -> None:
+    """A Flips to write: its capacity is index.shape[1]."""
+    out(op, array.base, dims, "uint8", "out.base")
+    out(op, array.count, (sides,), "int64", "out.count")
+    if len(array.index.shape) != 2:
+        fail(op, "out.index", f"has shape {tuple(array.index.shape)}", f"({sides}, capacity)")
+    capacity = array.index.shape[1]
+    out(op, array.index, (sides, capacity), "int64", "out.index")
+    out(op, array.code, (sides, capacity), "uint8", "out.code")
+
+
+def flips(op: str, value: Any, argument: str = "codes") -> None:
+    """A Flips of a 2-D weight; on the CPU its element numbers are in range."""
+    for name, dtype_name in (("base", "uint8"), ("index", "int64"), ("code", "uint8"), ("count", "int64")):
+        dtype_array(op, f"{argument}.{name}", getattr(value, name), dtype_name)
+    if len(value.base.shape) != 2:
+        fail(op, f"{argument}.base", f"has shape {tuple(value.base.shape)}", "(N, K)")
+    sides = value.count.shape[0] if len(value.count.shape) == 1 else -1
+    if len(value.index.shape) != 2 or value.index.shape[0] != sides:
+        fail(op, f"{argument}.index", f"has shape {tuple(value.index.shape)}", "(sides, capacity)")
+    shape(op, f"{argument}.code", value.code, tuple(value.index.shape))
+    if _array.device_type(value.index) != "cpu":
+        return
+    size, capacity = math.prod(value.base.shape), value.index.shape[1]
+    for side in range(sides):
+        count = int(value.count[side])
+        if not 0 <= count <= capacity:
+            fail(op, f"{argument}.count", f"has the value {count}", f"0..{capacity}")
+        used = value.index[side, :count]
+        if count and not (int(used.min()) >= 0 and int(used.max()) < size):
+            fail(op, f"{argument}.index", "has an element number out of range", f"0..{size - 1}")
+
+
+def dtype_array(op: str, argument: str, array: Any, *names: str) -> None:
+    """An array of one of these dtypes."""
+    _array.common_kind(op, **{argument: array})
+    dtype(op, argument, array, *names)

@@ -1,0 +1,221 @@
+"""Which backend runs an operation: a fixed order by device, each refusal with its reason."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import _array, _check, _native
+
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+ORDER = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference")}
+FILES = {"reference": "reference", "cpu": "native", "cuda": "native", "triton": "triton_kernel"}
+
+# operation -> the package (room) that holds its reference and kernels
+OPS = {
+    "compute_scale": "compute_scale",
+    "quantize": "quantize",
+    "dequantize": "quantize",
+    "pack": "pack",
+    "unpack": "pack",
+    "fake_quantize": "fake_quantize",
+    "fake_quantize_backward": "fake_quantize",
+    "whitened_norm": "whitened_norm",
+    "noise": "noise",
+    "perturb_quantize": "perturb_quantize",
+    "perturb_quantize_many": "perturb_quantize",
+    "probe_matmul": "probe_matmul",
+    "assemble_gradient": "assemble_gradient",
+    "assemble_gradient_many": "assemble_gradient",
+    "hadamard": "hadamard",
+}
+
+_forced: contextvars.ContextVar[str | None] = contextvars.ContextVar("fogzo_backend", default=None)
+_chosen: dict[tuple[Any, ...], tuple[str, Callable[..., Any]]] = {}
+_logged: set[tuple[str, str]] = set()
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run every operation inside the ``with`` block on the named backend.
+
+    Args:
+        name: reference, cpu, triton, cuda, or auto (the fixed order by device).
+
+    Raises:
+        ValueError: an unknown name.
+        RuntimeError: from an operation inside the block that this backend refuses, with its reason.
+
+    Example:
+        >>> with use_backend("reference"):
+        ...     pass
+    """
+    _check.choice("use_backend", "name", name, (*BACKENDS, "auto"))
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def forced() -> str:
+    """The backend that use_backend or FOGZO_BACKEND names, or auto."""
+    name = _forced.get() or os.environ.get("FOGZO_BACKEND") or "auto"
+    if name not in BACKENDS and name != "auto":
+        _check.choice("FOGZO_BACKEND", "value", name, (*BACKENDS, "auto"))
+    return name
+
+
+def call(
+    op: str,
+    kind: str,
+    device: str,
+    case: tuple[Any, ...],
+    scales: tuple[Any, ...] = (),
+    /,
+    out: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """Run ``op`` on the backend that takes this kind of array, device and case.
+
+    ``case`` holds what a backend may refuse; the values of ``scales`` are checked here unless the
+    backend's own launcher does it. The reference returns new arrays, copied into ``out`` here.
+    """
+    key = (op, kind, device, case, forced())
+    found = _chosen.get(key)
+    if found is None:
+        found = _chosen[key] = _choose(*key)
+    backend, function = found
+    if backend in ("cpu", "cuda"):
+        return function(**kwargs, out=out)
+    if device == "cpu":
+        for scale in scales:
+            _check.scale_values(op, scale)
+    if kind == "numpy":
+        kwargs = {name: _array.to_torch(value) for name, value in kwargs.items()}
+    import torch
+
+    with torch.no_grad():
+        if backend != "reference":
+            return function(**kwargs, out=out)
+        result = function(**kwargs)
+        if out is not None:
+            _array.store(result, _array.to_torch(out))
+    return _array.prefer(out, _array.to_numpy(result) if kind == "numpy" else result)
+
+
+def _choose(
+    op: str, kind: str, device: str, case: tuple[Any, ...], name: str
+) -> tuple[str, Callable[..., Any]]:
+    reasons: list[str] = []
+    for backend in ORDER.get(device, ("reference",)) if name == "auto" else (name,):
+        reason = refuses(op, backend, kind, device, case)
+        if reason is None:
+            _log(op, backend, reasons)
+            module = _room(op, backend)
+            suffix = f"_{backend}" if backend in ("cpu", "cuda") else ""
+            return backend, getattr(module, op + suffix)
+        reasons.append(f"{backend}: {reason}")
+    raise RuntimeError(f"{op}: no backend takes this call: {'; '.join(reasons)}")
+
+
+def refuses(
+    op: str, backend: str, kind: str, device: str, case: tuple[Any, ...] | None
+) -> str | None:
+    """Why ``backend`` does not take this call, or None; case None asks about the operation alone."""
+    reason = why_not(backend)
+    if reason is not None:
+        return reason
+    if backend != "reference" and device not in {"cpu": ("cpu",)}.get(backend, ("cuda",)):
+        return f"the arrays are on {device}"
+    if backend == "triton" and kind == "numpy":
+        return "it takes torch tensors only"
+    module = _room(op, backend)
+    if module is None:
+        return f"{op} has no {backend} kernel"
+    if backend == "reference":
+        return None
+    supports: Callable[..., str | None] = module.supports
+    return supports(op, backend, case)
+
+
+def _room(op: str, backend: str) -> Any:
+    name = f"{__package__}.{OPS[op]}.{FILES[backend]}"
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        return None
+    return importlib.import_module(name)
+
+
+def _log(op: str, backend: str, reasons: list[str]) -> None:
+    if "dispatch" in os.environ.get("FOGZO_LOG", "").split(",") and (op, backend) not in _logged:
+        _logged.add((op, backend))
+        why = f" ({'; '.join(reasons)})" if reasons else ""
+        print(f"fogzo: {op}: {backend}{why}", file=sys.stderr)
+
+
+def why_not(backend: str) -> str | None:
+    """Why a backend cannot be used on this machine, or None where it can.
+
+    Args:
+        backend: reference, cpu, triton or cuda.
+
+    Example:
+        >>> why_not("triton")  # doctest: +SKIP
+        'no CUDA device'
+    """
+    _check.choice("why_not", "backend", backend, BACKENDS)
+    if backend == "cpu":
+        return _native.why_not_cpu()
+    if backend == "cuda":
+        return _native.why_not_cuda()
+    if not _array.have_torch():
+        return "torch is not installed: pip install torch"
+    if backend == "reference":
+        return None
+    return _why_not_triton()
+
+
+def _why_not_triton() -> str | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "no CUDA device"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed: pip install triton"
+    if not any(_room(op, "triton") for op in OPS):
+        return "this release has no triton kernel"
+    return None
+
+
+def backends() -> tuple[str, ...]:
+    """The backends that can be used on this machine, in the order of preference.
+
+    Example:
+        >>> "reference" in backends()  # where torch is installed
+        True
+    """
+    return tuple(name for name in BACKENDS if why_not(name) is None)
+
+
+def capabilities() -> dict[str, dict[str, str | None]]:
+    """For each operation and backend: None where it is taken, else the reason why it is not.
+
+    A backend may still refuse a single call (a grid, a form), with its reason.
+
+    Example:
+        >>> capabilities()["noise"]["reference"] is None  # where torch is installed
+        True
+    """
+    return {
+        op: {
+            name: refuses(op, name, "torch", "cpu" if name in ("cpu", "reference") else "cuda", None)
+            for name in BACKENDS
+        }
+        for op in OPS
+    }

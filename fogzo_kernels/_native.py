@@ -1,0 +1,55 @@
+"""The two optional extension modules: loading them, and turning a status into the usual error."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any, NoReturn
+
+from . import _errors
+
+BUILD_HINT = (
+    "install a C++20 compiler (Debian: apt-get install -y g++) and reinstall fogzo-kernels "
+    "from source"
+)
+
+
+@functools.cache
+def module(name: str) -> Any:
+    """Extension module ``_cpu`` or ``_cuda``, or None where it is not built."""
+    try:
+        return importlib.import_module(f"fogzo_kernels.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"fogzo_kernels.{name}":
+            raise
+        return None
+
+
+@functools.cache
+def why_not_cpu() -> str | None:
+    if module("_cpu") is None:
+        return f"the native module fogzo_kernels._cpu is not built: {BUILD_HINT}"
+    return None
+
+
+@functools.cache
+def why_not_cuda() -> str | None:
+    cuda = module("_cuda")
+    if cuda is None:
+        return (
+            "the native module fogzo_kernels._cuda is not built: install the CUDA toolkit (nvcc) "
+            "and reinstall fogzo-kernels with FOGZO_CUDA=on"
+        )
+    return None if cuda.device_count() > 0 else "no CUDA device"
+
+
+def raise_on(op: str, name: str, status: int) -> None:
+    """Do nothing for status 0, else raise the ValueError that the launcher's text describes."""
+    if status:
+        _raise(op, module(name).status_text(status))
+
+
+def _raise(op: str, text: str) -> NoReturn:
+    argument, _, rest = text.partition(" ")
+    got, _, expected = rest.partition(", expected ")
+    _errors.fail(op, argument, got, expected)

@@ -1,0 +1,1 @@
+"""The numbers of the specification in plain torch, shared by the reference operations."""

@@ -1,0 +1,87 @@
+"""Public operation: scales of a weight by rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _check, _dispatch
+from .._types import Grid
+
+RULES = ("fixed", "absmean", "absmax", "lsq", "quest")
+GRANULARITIES = ("tensor", "channel", "group")
+
+
+def compute_scale(
+    w: Any,
+    grid: Grid,
+    rule: str = "fixed",
+    granularity: str = "channel",
+    group_size: int | None = None,
+    *,
+    out: Any = None,
+) -> Any:
+    """The scale a that a rule gives a weight, per tensor, output channel or group.
+
+    Over the elements of one scale (Q_P = max(1, 2^(b-1) - 1)):
+
+    - ``fixed``: m * sqrt(mean(w^2)), m the Gaussian-MSE-optimal multiple of the grid;
+    - ``absmean`` (sign, ternary): mean abs w;
+    - ``absmax``: max abs w / v_max, then one nextafter upward, so that the maximum is in range;
+    - ``lsq``: 2 mean abs w / sqrt(Q_P), on sign mean abs w (the initial value of a learned scale);
+    - ``quest``: ``fixed`` per row of a weight that is already rotated by ``hadamard``.
+
+    Sums are taken in float64 and rounded once. fixed, lsq and quest are at least 2^-100, absmean
+    and absmax (which are computed anew each step) at least 1e-8.
+
+    Args:
+        w: float32, any shape of at least one dimension, viewed as [shape[0], rest] (1-D: [1, n]).
+        grid: the grid that will be used with the scale.
+        rule: one of the names above.
+        granularity: "tensor", "channel" (a row of the view) or "group".
+        group_size: elements of a row that share a scale, for "group"; divides the row.
+        out: float32 output of the result's shape.
+
+    Returns:
+        float32, in the unit of w: shape () for tensor, [N, 1] for channel, [N, K / group_size, 1]
+        for group.
+
+    Raises:
+        ValueError: an unknown rule or granularity, a rule that the grid does not have, a group
+            size that does not divide the row, a weight with no elements or (CPU) not finite.
+
+    Example:
+        >>> import torch
+        >>> compute_scale(torch.tensor([[1.0, -3.0]]), Grid("ternary"), "absmean").item()
+        2.0
+
+    Source: Yang & Aamodt, arXiv 2510.23926 (fixed); BitNet b1.58, arXiv 2402.17764 (absmean); LSQ,
+    arXiv 1902.08153; QuEST, arXiv 2502.05003.
+    """
+    op = "compute_scale"
+    v = _check.view(op, "w", w, out=out)
+    _check.dtype(op, "w", w, "float32")
+    _check.grid(op, grid)
+    _check.choice(op, "rule", rule, RULES)
+    _check.choice(op, "granularity", granularity, GRANULARITIES)
+    if rule == "absmean" and grid.kind not in ("sign", "ternary"):
+        _check.fail(op, "rule", "is 'absmean'", f"another rule for grid {grid.kind!r}")
+    if rule == "quest" and granularity != "channel":
+        _check.fail(op, "granularity", f"is {granularity!r}", "'channel' for rule 'quest'")
+    if (granularity == "group") != (group_size is not None):
+        wanted = "an int for granularity 'group', else None"
+        _check.fail(op, "group_size", f"is {group_size!r} with granularity {granularity!r}", wanted)
+    if v.rows * v.cols == 0:
+        _check.fail(op, "w", f"has shape {v.shape}", "at least one element")
+    shape: tuple[int, ...] = () if granularity == "tensor" else (v.rows, 1)
+    if group_size is not None:
+        size = _check.integer(op, "group_size", group_size, 1, v.cols + 1, f"an int in 1..{v.cols}")
+        if v.cols % size:
+            _check.fail(op, "group_size", f"is {size}", f"a divisor of {v.cols}")
+        shape = (v.rows, v.cols // size, 1)
+    _check.out(op, out, shape, "float32")
+    result = _dispatch.call(
+        op, v.kind, v.device, (), out=out, w=w, grid=grid, rule=rule, shape=shape
+    )
+    if v.device == "cpu":
+        _check.finite(op, "w", result)
+    return result

@@ -1,0 +1,114 @@
+"""Public operations: quantize-dequantize and its surrogate gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _check, _dispatch, _surrogate
+from .._types import Grid
+
+
+def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
+    """The quantized weight: W^ = scale * value(w * (1/scale)).
+
+    Args:
+        w: float32, any shape of at least one dimension, viewed as [N, K] = [shape[0], rest]
+            (1-D: [1, n]).
+        scale: float32 > 0 in the unit of w: () for the tensor, [N, 1] per channel, [N, G, 1] per
+            group of K / G elements.
+        grid: the grid.
+        out: float32 output of w's shape; may be w itself.
+
+    Returns:
+        float32 of w's shape. NaN stays NaN.
+
+    Raises:
+        ValueError: shapes that do not match, (CPU) a scale that is not finite or under 2^-100.
+        TypeError: another dtype or kind of array.
+
+    Example:
+        >>> import torch
+        >>> fake_quantize(torch.tensor([[-0.4, 2.0]]), torch.tensor(0.5), Grid("mid-rise", 2)).tolist()
+        [[-0.25, 0.75]]
+    """
+    op = "fake_quantize"
+    v = _check.weight(op, w, scale, out=out)
+    _check.grid(op, grid)
+    _check.out(op, out, v.shape, "float32")
+    _check.no_overlap(op, out, same=True, w=w)
+    _check.no_overlap(op, out, scale=scale)
+    return _dispatch.call(
+        op, v.kind, v.device, (), (scale,), out=out, w=w, scale=scale, grid=grid, view=v
+    )
+
+
+def fake_quantize_backward(
+    grad: Any,
+    w: Any,
+    scale: Any,
+    grid: Grid,
+    surrogate: str | None = None,
+    *,
+    needs_scale_grad: bool = True,
+    out: Any = None,
+) -> tuple[Any, Any]:
+    """Surrogate gradient of ``fake_quantize`` with respect to w and to the scale.
+
+    With x = w * (1/scale) and h the surrogate's smoothing (docs/algorithm.md):
+
+        grad_w = grad * h'(x)
+        grad_scale = (1 / sqrt(numel Q_P)) * sum over the scale's elements of grad * t,
+            t = value(x) - x for v_min <= x <= v_max, else value(x)
+
+    Args:
+        grad: float32 of w's shape, gradient with respect to the quantized weight.
+        w: float32, any shape of at least one dimension, viewed as [N, K] = [shape[0], rest].
+        scale: float32 > 0: (), [N, 1] or [N, G, 1].
+        grid: the grid.
+        surrogate: identity, clipped, hardtanh, tanh, approx_sign or trust; None: hardtanh on the
+            sign grid, else clipped.
+        needs_scale_grad: False gives None in place of grad_scale.
+        out: float32 output for grad_w; may be grad itself.
+
+    Returns:
+        (grad_w float32 of w's shape, grad_scale float32 of the scale's shape or None).
+
+    Raises:
+        ValueError: shapes that do not match, a surrogate that the grid does not have, (CPU) a scale
+            that is not finite or under 2^-100.
+        TypeError: another dtype or kind of array.
+
+    Example:
+        >>> import torch
+        >>> w, one = torch.tensor([[0.3, 9.0]]), torch.ones(1, 2)
+        >>> fake_quantize_backward(one, w, torch.tensor(0.5), Grid("mid-rise", 2))[0].tolist()
+        [[1.0, 0.0]]
+
+    Source: Bengio et al., arXiv 1308.3432 (straight-through); LSQ, arXiv 1902.08153, eq. 3.
+    """
+    op = "fake_quantize_backward"
+    v = _check.weight(op, w, scale, grad=grad, out=out)
+    _check.dtype(op, "grad", grad, "float32")
+    _check.shape(op, "grad", grad, v.shape, ", w's")
+    _check.grid(op, grid)
+    if surrogate is None:
+        surrogate = grid.default_surrogate
+    _surrogate.check(op, surrogate, grid=grid)
+    _check.out(op, out, v.shape, "float32")
+    _check.no_overlap(op, out, same=True, grad=grad)
+    _check.no_overlap(op, out, w=w, scale=scale)
+    return _dispatch.call(
+        op,
+        v.kind,
+        v.device,
+        (surrogate, needs_scale_grad),
+        (scale,),
+        out=None if out is None else (out, None),
+        grad=grad,
+        w=w,
+        scale=scale,
+        grid=grid,
+        surrogate=surrogate,
+        needs_scale_grad=needs_scale_grad,
+        view=v,
+    )

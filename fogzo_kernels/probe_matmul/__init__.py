@@ -1,0 +1,110 @@
+"""Public operation: one low-bit matmul for all probes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _array, _check, _dispatch
+from .._types import Flips, Grid, Packed
+
+
+def probe_matmul(
+    x: Any,
+    codes: Any,
+    scale: Any,
+    grid: Grid,
+    bias: Any = None,
+    *,
+    x_scale: Any = None,
+    out: Any = None,
+) -> Any:
+    """y[p] = x[p] @ (scale * value(codes[p])).T + bias for all P probe sides.
+
+    The exact result rounded once to the output's dtype is the reference; kernels accumulate in
+    float32 (int32 for int8 activations) and may differ by their accumulation error.
+
+    Args:
+        x: float32, bfloat16 or int8 activations [M, K] (shared by all sides) or [P, M, K].
+        codes: uint8 [N, K] or [P, N, K], a Packed of that shape, or a Flips of a [N, K] weight.
+        scale: float32 > 0 in the unit of w: (), [N, 1] or [N, G, 1] with G dividing K.
+        grid: the grid the codes belong to.
+        bias: None or [N], float32 (or x's dtype).
+        x_scale: float32 scale of each row, [M] or [P, M] like x; with int8 x, and only then.
+        out: output of the result's shape and dtype, apart from all inputs in memory.
+
+    Returns:
+        [P, M, N] in x's dtype, float32 where x is int8. P is 1 where nothing has probe sides.
+
+    Raises:
+        ValueError: shapes that do not match, (CPU) a scale that is not finite or under 2^-100.
+        TypeError: another dtype or kind of array.
+
+    Example:
+        >>> import torch
+        >>> codes = torch.tensor([[0, 3]], dtype=torch.uint8)
+        >>> x = torch.tensor([[1.0, 3.0]])
+        >>> probe_matmul(x, codes, torch.tensor(2.0), Grid("mid-rise", 2)).tolist()
+        [[[6.0]]]
+    """
+    op = "probe_matmul"
+    _check.grid(op, grid)
+    parts = _code_arrays(op, codes, grid)
+    first = next(iter(parts.values()))
+    v = _check.view(op, "x", x, scale=scale, bias=bias, x_scale=x_scale, out=out, **parts)
+    _check.dtype(op, "x", x, "float32", "bfloat16", "int8")
+    shape = tuple(codes.shape if isinstance(codes, Packed) else first.shape)
+    if len(v.shape) not in (2, 3):
+        _check.fail(op, "x", f"has shape {v.shape}", "(M, K) or (P, M, K)")
+    if len(shape) not in (2, 3):
+        _check.fail(op, "codes", f"has shape {shape}", "(N, K) or (P, N, K)")
+    n, k = shape[-2:]
+    if v.shape[-1] != k:
+        _check.fail(op, "x", f"has shape {v.shape}", f"(..., {k}) to match codes {shape}")
+    sides = {3: shape[0]}.get(len(shape))
+    if isinstance(codes, Flips):
+        sides = codes.count.shape[0]
+    if len(v.shape) == 3 and sides is not None and v.shape[0] != sides:
+        _check.fail(op, "x", f"has shape {v.shape}", f"({sides}, M, {k}) to match codes")
+    p = sides if sides is not None else v.shape[0] if len(v.shape) == 3 else 1
+    weight = _check.shape_view(op, (n, k), v.kind, v.device)
+    weight = _check.with_scale(op, weight, scale, "codes")
+    int8 = _array.dtype_name(x) == "int8"
+    if int8 != (x_scale is not None):
+        got = "is given" if x_scale is not None else "is None"
+        _check.fail(op, "x_scale", f"{got} with x of another dtype" if not int8 else got,
+                    "a float32 array with int8 x, else None")  # fmt: skip
+    if x_scale is not None:
+        _check.dtype(op, "x_scale", x_scale, "float32")
+        _check.shape(op, "x_scale", x_scale, v.shape[:-1], ", a scale for each row of x")
+    if bias is not None:
+        _check.dtype(op, "bias", bias, "float32", "bfloat16")
+        _check.shape(op, "bias", bias, (n,), ", one for each output")
+    dtype = "float32" if int8 else _array.dtype_name(x)
+    _check.out(op, out, (p, v.shape[-2], n), dtype)
+    _check.no_overlap(op, out, x=x, scale=scale, bias=bias, x_scale=x_scale, **parts)
+    return _dispatch.call(
+        op,
+        v.kind,
+        v.device,
+        (dtype, type(codes).__name__),
+        (scale,),
+        out=out,
+        x=x,
+        codes=codes,
+        scale=scale,
+        grid=grid,
+        bias=bias,
+        x_scale=x_scale,
+        view=weight,
+    )
+
+
+def _code_arrays(op: str, codes: Any, grid: Grid) -> dict[str, Any]:
+    if isinstance(codes, Packed):
+        _check.packed(op, codes, grid, "codes")
+        return {"codes.data": codes.data}
+    if isinstance(codes, Flips):
+        _check.flips(op, codes)
+        return {f"codes.{name}": getattr(codes, name) for name in ("base", "index", "code", "count")}
+    _check.dtype_array(op, "codes", codes, "uint8")
+    return {"codes": codes}
