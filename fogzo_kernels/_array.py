@@ -47,7 +47,11 @@ def common_kind(op: str, **arrays: object) -> str:
         this = kind(array)
         if this is None:
             _errors.fail(
-                op, name, f"is a {type(array).__name__}", "a torch tensor or a NumPy array", TypeError
+                op,
+                name,
+                f"is a {type(array).__name__}",
+                "a torch tensor or a NumPy array",
+                TypeError,
             )
         if found is None:
             found, first = this, name
@@ -180,3 +184,15 @@ def prefer(given: Any, result: Any) -> Any:
 def device(array: Array) -> Any:
     """What ``empty`` takes as device."""
     return "cpu" if kind(array) == "numpy" else array.device
+
+
+def float32(array: Array) -> Array:
+    """The array itself where it is float32, else rounded once to it."""
+    if dtype_name(array) == "float32":
+        return array
+    return array.astype("float32") if kind(array) == "numpy" else array.float()
+
+
+def data_bytes(array: Array) -> bytes:
+    """The bytes of a uint8 array in row-major order."""
+    return bytes(array.reshape(-1).tolist())

@@ -50,6 +50,11 @@ class Draw:
     offset: int
     row_pitch: int
 
+    @property
+    def on_host(self) -> bool:
+        """Whether seed and step are host integers."""
+        return isinstance(self.seed, int) and isinstance(self.step, int)
+
 
 def grid(op: str, value: object) -> None:
     if not isinstance(value, Grid):
@@ -250,7 +255,9 @@ def out(op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: s
         fail(op, name, "is read-only", "a writable array")
 
 
-def no_overlap(op: str, array: Any, name: str = "out", *, same: bool = False, **inputs: Any) -> None:
+def no_overlap(
+    op: str, array: Any, name: str = "out", *, same: bool = False, **inputs: Any
+) -> None:
     """Refuse an output that shares memory with an input; ``same``: unless it is exactly that input."""
     if array is None:
         return
@@ -312,7 +319,12 @@ def flips_out(op: str, array: Any, dims: tuple[int, ...], sides: int) -> None:
 
 def flips(op: str, value: Any, argument: str = "codes") -> None:
     """A Flips of a 2-D weight; on the CPU its element numbers are in range."""
-    for name, dtype_name in (("base", "uint8"), ("index", "int64"), ("code", "uint8"), ("count", "int64")):
+    for name, dtype_name in (
+        ("base", "uint8"),
+        ("index", "int64"),
+        ("code", "uint8"),
+        ("count", "int64"),
+    ):
         dtype_array(op, f"{argument}.{name}", getattr(value, name), dtype_name)
     if len(value.base.shape) != 2:
         fail(op, f"{argument}.base", f"has shape {tuple(value.base.shape)}", "(N, K)")

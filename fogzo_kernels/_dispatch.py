@@ -214,7 +214,9 @@ def capabilities() -> dict[str, dict[str, str | None]]:
     """
     return {
         op: {
-            name: refuses(op, name, "torch", "cpu" if name in ("cpu", "reference") else "cuda", None)
+            name: refuses(
+                op, name, "torch", "cpu" if name in ("cpu", "reference") else "cuda", None
+            )
             for name in BACKENDS
         }
         for op in OPS

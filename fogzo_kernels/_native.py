@@ -6,7 +6,7 @@ import functools
 import importlib
 from typing import Any, NoReturn
 
-from . import _errors
+from . import _errors, _tables
 
 BUILD_HINT = (
     "install a C++20 compiler (Debian: apt-get install -y g++) and reinstall fogzo-kernels "
@@ -41,6 +41,34 @@ def why_not_cuda() -> str | None:
             "and reinstall fogzo-kernels with FOGZO_CUDA=on"
         )
     return None if cuda.device_count() > 0 else "no CUDA device"
+
+
+def cpu() -> Any:
+    """The ``_cpu`` module; dispatch has asked ``why_not_cpu`` before."""
+    return module("_cpu")
+
+
+def stream(device: Any) -> int:
+    """Torch's current CUDA stream on a device."""
+    import torch
+
+    return int(torch.cuda.current_stream(device).cuda_stream)
+
+
+def table(surrogate: str, noise: str, device: Any) -> int:
+    """Address of the atanh table on a device, 0 where the noise does not read it."""
+    if surrogate != "tanh" or noise != "published":
+        return 0
+    if str(device) == "cpu":
+        return _tables.atanh_table().buffer_info()[0]
+    return int(_device_table(str(device)).data_ptr())
+
+
+@functools.cache
+def _device_table(device: str) -> Any:
+    import torch
+
+    return torch.tensor(_tables.atanh_table(), dtype=torch.float32, device=device)
 
 
 def raise_on(op: str, name: str, status: int) -> None:

@@ -57,11 +57,19 @@ def check(op: str, surrogate: str, noise: str = "published", grid: Grid | None =
         return
     on_sign = grid.kind == "sign"
     if on_sign and surrogate == "trust":
-        _errors.fail(op, "surrogate", "is 'trust' with noise 'rademacher'", "noise 'published' for grid 'sign'")
+        _errors.fail(
+            op,
+            "surrogate",
+            "is 'trust' with noise 'rademacher'",
+            "noise 'published' for grid 'sign'",
+        )
     if surrogate != "trust" and (surrogate in SIGN_ONLY) != on_sign:
         pairs = SIGN_ONLY if on_sign else ("identity", "clipped")
         _errors.fail(
-            op, "surrogate", f"is {surrogate!r}", f"one of {', '.join((*pairs, 'trust'))} for grid {grid.kind!r}"
+            op,
+            "surrogate",
+            f"is {surrogate!r}",
+            f"one of {', '.join((*pairs, 'trust'))} for grid {grid.kind!r}",
         )
 
 

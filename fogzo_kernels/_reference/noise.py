@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import math
-from array import array
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._surrogate import radius
+from .._tables import atanh_table
 from .philox import philox4x32
 
 SIGN_TENSOR = 0xFFFFFFFF
-
-
-@functools.cache
-def atanh_table() -> array[float]:
-    """float32(atanh((2k + 1) / 65536)) for k = 0 .. 32767, made once in float64 for all backends."""
-    return array("f", [math.atanh((2 * k + 1) / 65536) for k in range(32768)])
 
 
 def element_numbers(rows: int, cols: int, offset: int, row_pitch: int, device: Any) -> Tensor:

@@ -170,9 +170,7 @@ def _prepare(
     **coordinates: Any,
 ) -> tuple[_check.View, dict[str, Any]]:
     """Check one tensor's arguments: its view and the call."""
-    v = _check.weight(
-        op, grad, scale, name="grad", differences=differences, first=first, out=out
-    )
+    v = _check.weight(op, grad, scale, name="grad", differences=differences, first=first, out=out)
     _check.dtype(op, "differences", differences, "float32", "float64")
     if len(differences.shape) != 1 or differences.shape[0] < 1:
         got = f"has shape {tuple(differences.shape)}"

@@ -74,4 +74,5 @@ def noise(
         row_pitch=row_pitch,
     )
     _check.out(op, out, v.shape, "float32")
-    return _dispatch.call(op, kind, v.device, (), out=out, draw=draw, device=device, view=v)
+    case = (draw.on_host,)
+    return _dispatch.call(op, kind, v.device, case, out=out, draw=draw, device=device, view=v)

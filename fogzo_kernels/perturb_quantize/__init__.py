@@ -273,7 +273,9 @@ def _out_arrays(op: str, form: str, out: Any) -> dict[str, Any]:
         return {}
     if form == "packed":
         if not isinstance(out, Packed):
-            _check.fail(op, "out", f"is a {type(out).__name__}", "a fogzo_kernels.Packed", TypeError)
+            _check.fail(
+                op, "out", f"is a {type(out).__name__}", "a fogzo_kernels.Packed", TypeError
+            )
         return {"out.data": out.data}
     if form == "flips":
         if not isinstance(out, Flips):

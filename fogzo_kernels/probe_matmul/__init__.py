@@ -105,6 +105,8 @@ def _code_arrays(op: str, codes: Any, grid: Grid) -> dict[str, Any]:
         return {"codes.data": codes.data}
     if isinstance(codes, Flips):
         _check.flips(op, codes)
-        return {f"codes.{name}": getattr(codes, name) for name in ("base", "index", "code", "count")}
+        return {
+            f"codes.{name}": getattr(codes, name) for name in ("base", "index", "code", "count")
+        }
     _check.dtype_array(op, "codes", codes, "uint8")
     return {"codes": codes}

@@ -1,0 +1,39 @@
+"""Native cpu backend of whitened_norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _array, _native, _surrogate
+from .._check import View
+
+
+def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
+    return "this release has no CUDA kernel for it" if backend == "cuda" else None
+
+
+def whitened_norm_cpu(
+    grads: list[Any],
+    scales: list[Any],
+    surrogates: list[str],
+    noise: str,
+    views: list[View],
+    out: Any,
+) -> Any:
+    grads = [_array.contiguous(g) for g in grads]
+    scales = [_array.contiguous(a) for a in scales]
+    result = out if out is not None else _array.empty((), "float32", views[0].kind)
+    status = _native.cpu().whitened_norm(
+        [_array.pointer(g) for g in grads],
+        [_array.pointer(a) for a in scales],
+        [v.rows for v in views],
+        [v.cols for v in views],
+        [v.scale_rows for v in views],
+        [v.scale_cols for v in views],
+        [_surrogate.number(name) for name in surrogates],
+        _surrogate.noise_number(noise),
+        _array.pointer(result),
+        _array.threads(),
+    )
+    _native.raise_on("whitened_norm", "_cpu", status)
+    return result
