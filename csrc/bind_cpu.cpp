@@ -1,0 +1,90 @@
+// fogzo_kernels._cpu: pointers and sizes as integers in, a fogzo_status out.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "fogzo/cpu.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using Address = uint64_t;
+using Release = py::call_guard<py::gil_scoped_release>;
+
+template <class T> const T* in(Address address) { return reinterpret_cast<const T*>(address); }
+template <class T> T* out(Address address) { return reinterpret_cast<T*>(address); }
+
+std::vector<const float*> pointers(const std::vector<Address>& addresses) {
+    std::vector<const float*> result;
+    for (const Address address : addresses) {
+        result.push_back(in<float>(address));
+    }
+    return result;
+}
+
+int noise(Address u, Address table, int64_t rows, int64_t cols, int64_t offset, int64_t row_pitch, int surrogate,
+          int kind, uint64_t seed, int64_t step, int64_t tensor, int64_t probe, int threads) {
+    return fogzo_cpu_noise(out<float>(u), in<float>(table), rows, cols, offset, row_pitch, surrogate, kind, seed, step,
+                           tensor, probe, threads);
+}
+
+int fake_quantize(Address w, Address scale, Address values, int64_t rows, int64_t cols, int64_t scale_rows,
+                  int64_t scale_cols, int grid, int bits, int threads) {
+    return fogzo_cpu_fake_quantize(in<float>(w), in<float>(scale), out<float>(values), rows, cols, scale_rows,
+                                   scale_cols, grid, bits, threads);
+}
+
+int fake_quantize_backward(Address grad, Address w, Address scale, Address grad_w, int64_t rows, int64_t cols,
+                           int64_t scale_rows, int64_t scale_cols, int grid, int bits, int surrogate, int threads) {
+    return fogzo_cpu_fake_quantize_backward(in<float>(grad), in<float>(w), in<float>(scale), out<float>(grad_w), rows,
+                                            cols, scale_rows, scale_cols, grid, bits, surrogate, threads);
+}
+
+int whitened_norm(const std::vector<Address>& grads, const std::vector<Address>& scales,
+                  const std::vector<int64_t>& rows, const std::vector<int64_t>& cols,
+                  const std::vector<int64_t>& scale_rows, const std::vector<int64_t>& scale_cols,
+                  const std::vector<int>& surrogates, int kind, Address norm, int threads) {
+    const size_t count = grads.size();
+    if (scales.size() != count || rows.size() != count || cols.size() != count || scale_rows.size() != count ||
+        scale_cols.size() != count || surrogates.size() != count) {
+        return FOGZO_BAD_SIZE;
+    }
+    return fogzo_cpu_whitened_norm(pointers(grads).data(), pointers(scales).data(), rows.data(), cols.data(),
+                                   scale_rows.data(), scale_cols.data(), surrogates.data(), static_cast<int64_t>(count),
+                                   kind, out<float>(norm), threads);
+}
+
+int perturb_quantize(Address w, Address grad, Address scale, Address sides_out, Address flip_count, Address table,
+                     int64_t rows, int64_t cols, int64_t scale_rows, int64_t scale_cols, int64_t offset,
+                     int64_t row_pitch, int grid, int bits, int surrogate, int kind, int form, int sides,
+                     int64_t probes, int64_t first_probe, uint64_t seed, int64_t step, int64_t tensor, double gamma,
+                     float norm, int threads) {
+    return fogzo_cpu_perturb_quantize(in<float>(w), in<float>(grad), in<float>(scale), out<void>(sides_out),
+                                      out<int64_t>(flip_count), in<float>(table), rows, cols, scale_rows, scale_cols,
+                                      offset, row_pitch, grid, bits, surrogate, kind, form, sides, probes, first_probe,
+                                      seed, step, tensor, gamma, norm, threads);
+}
+
+int assemble_gradient(Address grad, Address scale, Address differences, Address gradient, Address table, int64_t rows,
+                      int64_t cols, int64_t scale_rows, int64_t scale_cols, int64_t offset, int64_t row_pitch,
+                      int surrogate, int kind, int64_t probes, int64_t first_probe, uint64_t seed, int64_t step,
+                      int64_t tensor, double gamma, float norm, int threads) {
+    return fogzo_cpu_assemble_gradient(in<float>(grad), in<float>(scale), in<float>(differences), out<float>(gradient),
+                                       in<float>(table), rows, cols, scale_rows, scale_cols, offset, row_pitch,
+                                       surrogate, kind, probes, first_probe, seed, step, tensor, gamma, norm, threads);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cpu, m) {
+    m.doc() = "CPU kernels of fogzo_kernels; csrc/include/fogzo/cpu.h says what each does.";
+    m.def("noise", noise, Release());
+    m.def("fake_quantize", fake_quantize, Release());
+    m.def("fake_quantize_backward", fake_quantize_backward, Release());
+    m.def("whitened_norm", whitened_norm, Release());
+    m.def("perturb_quantize", perturb_quantize, Release());
+    m.def("assemble_gradient", assemble_gradient, Release());
+    m.def("isa", fogzo_cpu_isa);
+    m.def("set_isa", [](const std::string& name) { return fogzo_cpu_set_isa(name.c_str()); });
+    m.def("status_text", fogzo_status_text);
+}

@@ -1,0 +1,135 @@
+// How the CPU kernels walk a weight: blocks of neighbouring elements, scales, checks, threads.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "fogzo/estimator.h"
+#include "fogzo/status.h"
+
+namespace fogzo {
+
+constexpr int kBlock = 1024;  // elements worked on at a time; a multiple of 8, so packed bytes have one owner
+
+struct View {
+    int64_t rows;
+    int64_t cols;
+    const float* scale;
+    int64_t scale_rows;
+    int64_t scale_cols;
+
+    int64_t size() const { return rows * cols; }
+};
+
+// A run of n elements from (row, col); `first` counts them in row-major order. In a flat walk a
+// block may cross the ends of rows, else it stays in one.
+struct Block {
+    int64_t row;
+    int64_t col;
+    int64_t first;
+    int n;
+};
+
+struct Walk {
+    int64_t rows;
+    int64_t cols;
+    int64_t blocks;
+    bool flat;
+
+    Block at(int64_t index) const {
+        if (flat) {
+            const int64_t first = index * kBlock;
+            const int64_t left = rows * cols - first;
+            return {first / cols, first % cols, first, static_cast<int>(left < kBlock ? left : kBlock)};
+        }
+        const int64_t per_row = (cols + kBlock - 1) / kBlock;
+        const int64_t row = index / per_row;
+        const int64_t col = index % per_row * kBlock;
+        const int64_t left = cols - col;
+        return {row, col, row * cols + col, static_cast<int>(left < kBlock ? left : kBlock)};
+    }
+};
+
+inline Walk make_walk(const View& view, bool flat) {
+    const int64_t lines = flat ? 1 : view.rows;
+    const int64_t width = flat ? view.size() : view.cols;
+    return {view.rows, view.cols, lines * ((width + kBlock - 1) / kBlock), flat};
+}
+
+// body(i, count, a) for each run of a block's elements that share the scale a.
+template <class Body> void each_scale(const View& view, const Block& block, Body body) {
+    if (view.scale_rows * view.scale_cols == 1) {
+        body(0, block.n, view.scale[0]);
+        return;
+    }
+    const int64_t group = view.cols / view.scale_cols;
+    int64_t row = block.row;
+    int64_t col = block.col;
+    for (int i = 0; i < block.n;) {
+        const int64_t to_end = group - col % group;
+        const int count = static_cast<int>(to_end < block.n - i ? to_end : block.n - i);
+        body(i, count, view.scale[(view.scale_rows > 1 ? row : 0) * view.scale_cols + col / group]);
+        i += count;
+        col += count;
+        if (col == view.cols) {
+            col = 0;
+            ++row;
+        }
+    }
+}
+
+// body(first, last) over disjoint ranges of blocks, in threads where the work is worth them.
+template <class Body> void each_range(int64_t blocks, int threads, Body body) {
+#if defined(_OPENMP)
+    const int64_t worth = blocks / 8;
+    const int count = static_cast<int>(threads < worth ? threads : worth);
+    if (count > 1) {
+#pragma omp parallel num_threads(count)
+        {
+            const int64_t id = omp_get_thread_num();
+            const int64_t team = omp_get_num_threads();
+            const int64_t share = blocks / team;
+            const int64_t extra = blocks % team;
+            const int64_t first = id * share + (id < extra ? id : extra);
+            body(first, first + share + (id < extra ? 1 : 0));
+        }
+        return;
+    }
+#else
+    (void)threads;
+#endif
+    body(int64_t(0), blocks);
+}
+
+// Sizes whose float32 array of `copies` views fits in an int64 of bytes, and scales that fit the view.
+inline int check_view(const View& view, int64_t copies) {
+    int64_t elements = 0;
+    int64_t bytes = 0;
+    if (view.rows < 0 || view.cols < 0 || copies < 0 || __builtin_mul_overflow(view.rows, view.cols, &elements) ||
+        __builtin_mul_overflow(elements, 8, &bytes) || __builtin_mul_overflow(bytes, copies, &bytes)) {
+        return FOGZO_BAD_SIZE;
+    }
+    if (elements == 0) {
+        return FOGZO_OK;
+    }
+    if ((view.scale_rows != 1 && view.scale_rows != view.rows) || view.scale_cols < 1 ||
+        view.cols % view.scale_cols != 0) {
+        return FOGZO_BAD_SCALE_SHAPE;
+    }
+    if (view.scale == nullptr) {
+        return FOGZO_NULL_POINTER;
+    }
+    for (int64_t i = 0; i < view.scale_rows * view.scale_cols; ++i) {
+        if (!(view.scale[i] >= kSmallestScale) || std::isinf(view.scale[i])) {
+            return FOGZO_BAD_SCALE_VALUE;
+        }
+    }
+    return FOGZO_OK;
+}
+
+inline bool is_gamma(double gamma) { return gamma >= 0.0 && gamma <= 1.0; }
+
+}  // namespace fogzo

@@ -1,0 +1,64 @@
+#include <cuda_runtime.h>
+
+#include "fogzo/cuda.h"
+#include "fogzo/draw.h"
+#include "noise.cuh"
+
+using namespace fogzo;
+
+namespace {
+
+constexpr int64_t kMostTiles = 1 << 16;  // thread blocks along a row
+constexpr int64_t kMostRows = 1 << 15;   // along y, below CUDA's limit of 65535
+
+template <int surrogate, int noise> void launch(const NoiseJob& job, cudaStream_t stream) {
+    const int64_t tiles = job.cols / span_of<noise> + 2;  // a row may begin and end inside a tile
+    const dim3 grid(static_cast<unsigned>(tiles < kMostTiles ? tiles : kMostTiles),
+                    static_cast<unsigned>(job.rows < kMostRows ? job.rows : kMostRows));
+    noise_kernel<surrogate, noise><<<grid, kLanes, 0, stream>>>(job);
+}
+
+}  // namespace
+
+extern "C" int fogzo_cuda_noise(float* out, const float* table, int64_t rows, int64_t cols, int64_t offset,
+                                int64_t row_pitch, int surrogate, int noise, uint64_t seed, int64_t step,
+                                int64_t tensor, int64_t probe, void* stream) {
+    const Draw draw = {surrogate, noise, seed, step, tensor, table, offset, row_pitch};
+    if (rows < 0 || cols < 0) {
+        return FOGZO_BAD_SIZE;
+    }
+    const int status = check_draw(draw, rows, cols, probe, 1);
+    if (status != FOGZO_OK || rows == 0 || cols == 0) {
+        return status;
+    }
+    if (out == nullptr) {
+        return FOGZO_NULL_POINTER;
+    }
+    NoiseJob job = {};
+    job.out = out;
+    job.table = table;
+    job.rows = row_pitch == cols ? 1 : rows;  // dense rows are one long row
+    job.cols = row_pitch == cols ? rows * cols : cols;
+    job.offset = offset;
+    job.row_pitch = row_pitch;
+    job.stream = {seed, static_cast<uint32_t>(step), static_cast<uint32_t>(tensor), static_cast<uint32_t>(probe)};
+    job.e = static_cast<float>(radius(surrogate, noise));
+    const cudaStream_t on = static_cast<cudaStream_t>(stream);
+    if (noise == kRademacher) {
+        launch<kIdentity, kRademacher>(job, on);
+    } else if (surrogate == kHardtanh) {
+        launch<kHardtanh, kPublished>(job, on);
+    } else if (surrogate == kTanh) {
+        launch<kTanh, kPublished>(job, on);
+    } else if (surrogate == kApproxSign) {
+        launch<kApproxSign, kPublished>(job, on);
+    } else {
+        launch<kIdentity, kPublished>(job, on);
+    }
+    return cudaGetLastError() == cudaSuccess ? FOGZO_OK : FOGZO_DEVICE_ERROR;
+}
+
+extern "C" int fogzo_cuda_device_count(void) {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}

@@ -1,0 +1,57 @@
+// The CPU launchers, readable from C. Each checks its arguments before it writes anything and
+// returns a fogzo_status. All arrays are dense and row-major.
+//
+// A weight is viewed as [rows, cols]; scale is [scale_rows, scale_cols] with scale_rows 1 or rows and
+// scale_cols a divisor of cols. Element (r, c) has number offset + r * row_pitch + c in the noise.
+// threads: at most this many; results do not depend on it.
+#pragma once
+#include <stdint.h>
+
+#include "fogzo/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// out [rows, cols] float32: u, mean 0, variance 1.
+// table [32768] float32: atanh((2k + 1) / 65536), may be null unless published tanh noise is asked for.
+int fogzo_cpu_noise(float* out, const float* table, int64_t rows, int64_t cols, int64_t offset, int64_t row_pitch,
+                    int surrogate, int noise, uint64_t seed, int64_t step, int64_t tensor, int64_t probe, int threads);
+
+// out [rows, cols] float32: a * value(x); NaN gives NaN. out may be w.
+int fogzo_cpu_fake_quantize(const float* w, const float* scale, float* out, int64_t rows, int64_t cols,
+                            int64_t scale_rows, int64_t scale_cols, int grid, int bits, int threads);
+
+// grad_w [rows, cols] float32: grad times the surrogate's slope (not tanh). grad_w may be grad or w.
+int fogzo_cpu_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w, int64_t rows,
+                                     int64_t cols, int64_t scale_rows, int64_t scale_cols, int grid, int bits,
+                                     int surrogate, int threads);
+
+// out [1] float32: N over `tensors` arrays; every argument but noise holds one entry a tensor.
+int fogzo_cpu_whitened_norm(const float* const* grads, const float* const* scales, const int64_t* rows,
+                            const int64_t* cols, const int64_t* scale_rows, const int64_t* scale_cols,
+                            const int* surrogates, int64_t tensors, int noise, float* out, int threads);
+
+// out [probes * sides, rows, cols]: float32 values (form 0), uint8 codes (1), or packed rows of
+// ceil(cols * storage_bits / 8) bytes (2); both sides of a probe follow each other, + first.
+// flip_count [probes * sides] int64 or null: codes that differ from those without perturbation.
+int fogzo_cpu_perturb_quantize(const float* w, const float* grad, const float* scale, void* out, int64_t* flip_count,
+                               const float* table, int64_t rows, int64_t cols, int64_t scale_rows, int64_t scale_cols,
+                               int64_t offset, int64_t row_pitch, int grid, int bits, int surrogate, int noise,
+                               int form, int sides, int64_t probes, int64_t first_probe, uint64_t seed, int64_t step,
+                               int64_t tensor, double gamma, float norm, int threads);
+
+// out [rows, cols] float32: G; differences [probes] float32: D. out may be grad.
+int fogzo_cpu_assemble_gradient(const float* grad, const float* scale, const float* differences, float* out,
+                                const float* table, int64_t rows, int64_t cols, int64_t scale_rows, int64_t scale_cols,
+                                int64_t offset, int64_t row_pitch, int surrogate, int noise, int64_t probes,
+                                int64_t first_probe, uint64_t seed, int64_t step, int64_t tensor, double gamma,
+                                float norm, int threads);
+
+// The instruction set in use, and its choice: "auto", "scalar", "avx2".
+const char* fogzo_cpu_isa(void);
+int fogzo_cpu_set_isa(const char* name);
+
+#ifdef __cplusplus
+}
+#endif

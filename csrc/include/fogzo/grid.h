@@ -1,0 +1,98 @@
+// Grids: bins x -> code 0 .. levels - 1 -> value. NaN takes code 0 on every grid.
+#pragma once
+#include <stdint.h>
+
+#include "fogzo/noise.h"
+
+namespace fogzo {
+
+enum GridKind : int {
+    kSign = 0,
+    kTernary = 1,
+    kMidTread = 2,
+    kMidRise = 3,
+    kNoGrid = 4,  // the parameter stays float: values are not rounded
+    kGridKinds = 5
+};
+
+// Adding and subtracting it rounds |t| < 2^22 half to even, on every backend alike.
+constexpr float kRoundToEven = 12582912.0f;
+
+struct Grid {
+    int kind;
+    int levels;
+    int storage_bits;  // 1, 2, 4 or 8: what pack() takes
+    float v_min;
+    float v_max;
+    float low;  // of the rounded position
+    float high;
+    float shift;  // value = rounded position + shift
+    float step;   // between values
+};
+
+FOGZO_FN bool grid_exists(int kind, int bits) {
+    if (kind == kMidTread || kind == kMidRise) {
+        return bits >= 2 && bits <= 8;
+    }
+    return kind == kSign || kind == kTernary || kind == kNoGrid;
+}
+
+FOGZO_FN bool surrogate_fits(int kind, int surrogate, int noise) {
+    if (kind == kNoGrid) {
+        return true;
+    }
+    if (surrogate == kTrust) {
+        return kind != kSign || noise == kPublished;
+    }
+    const bool for_sign = surrogate == kHardtanh || surrogate == kTanh || surrogate == kApproxSign;
+    return for_sign == (kind == kSign);
+}
+
+FOGZO_FN Grid make_grid(int kind, int bits) {
+    Grid grid = {};
+    grid.kind = kind;
+    const int half_levels = 1 << ((bits > 1 ? bits : 1) - 1);
+    if (kind == kMidTread || kind == kMidRise) {
+        grid.shift = kind == kMidRise ? 0.5f : 0.0f;
+        grid.low = -static_cast<float>(half_levels);
+        grid.high = static_cast<float>(half_levels - 1);
+        grid.levels = 2 * half_levels;
+        grid.step = 1.0f;
+    } else {
+        grid.low = -1.0f;
+        grid.high = 1.0f;
+        grid.levels = kind == kSign ? 2 : 3;
+        grid.step = kind == kSign ? 2.0f : 1.0f;
+    }
+    grid.v_min = grid.low + grid.shift;
+    grid.v_max = grid.high + grid.shift;
+    grid.storage_bits = grid.levels <= 2 ? 1 : grid.levels <= 4 ? 2 : grid.levels <= 16 ? 4 : 8;
+    return grid;
+}
+
+FOGZO_FN int code_of(const Grid& grid, float x) {
+    if (grid.kind == kSign) {
+        return x >= 0.0f ? 1 : 0;
+    }
+    float t = x - grid.shift;
+    t = t > grid.low ? t : grid.low;  // NaN compares false and becomes the lowest
+    t = t < grid.high ? t : grid.high;
+    const float rounded = (t + kRoundToEven) - kRoundToEven;
+    return static_cast<int>(rounded - grid.low);
+}
+
+// Exact, and +0 for the value zero.
+FOGZO_FN float value_of(const Grid& grid, int code) { return grid.v_min + grid.step * static_cast<float>(code); }
+
+// What the surrogate lets through: the factor on the gradient of one element; tanh is not served.
+FOGZO_FN float surrogate_slope(const Grid& grid, int surrogate, float x) {
+    switch (surrogate) {
+    case kIdentity: return 1.0f;
+    case kClipped: return x >= grid.v_min && x <= grid.v_max ? 1.0f : 0.0f;
+    case kHardtanh: return x >= -1.0f && x <= 1.0f ? 1.0f : 0.0f;
+    case kApproxSign: return x >= -1.0f && x <= 1.0f ? 2.0f - 2.0f * fabsf(x) : 0.0f;
+    default: return fabsf(value_of(grid, code_of(grid, x)) - x) <= 0.5f ? 1.0f : 0.0f;
+    }
+}
+
+}  // namespace fogzo
