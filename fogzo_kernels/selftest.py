@@ -68,7 +68,7 @@ def _cases() -> Any:
 
 
 def _codes(case: int, shape: tuple[int, int], grid: Grid, surrogate: str, kind: str) -> Any:
-    where = {"offset": case, "row_pitch": shape[1] + case, "seed": SEED, "step": case}
+    where: dict[str, Any] = {"offset": case, "row_pitch": shape[1] + case, "seed": SEED, "step": case}
     w, grad = (_inputs(shape, probe, where) for probe in (0, 1))
     scale = _scale(case, shape[0])
     return perturb_quantize(
@@ -87,7 +87,7 @@ def _codes(case: int, shape: tuple[int, int], grid: Grid, surrogate: str, kind: 
     )
 
 
-def _inputs(shape: tuple[int, int], probe: int, where: dict[str, int]) -> Any:
+def _inputs(shape: tuple[int, int], probe: int, where: dict[str, Any]) -> Any:
     u = noise(shape, "identity", tensor=0, probe=probe, **where)
     u *= 2
     return u
