@@ -68,7 +68,12 @@ def _cases() -> Any:
 
 
 def _codes(case: int, shape: tuple[int, int], grid: Grid, surrogate: str, kind: str) -> Any:
-    where: dict[str, Any] = {"offset": case, "row_pitch": shape[1] + case, "seed": SEED, "step": case}
+    where: dict[str, Any] = {
+        "offset": case,
+        "row_pitch": shape[1] + case,
+        "seed": SEED,
+        "step": case,
+    }
     w, grad = (_inputs(shape, probe, where) for probe in (0, 1))
     scale = _scale(case, shape[0])
     return perturb_quantize(

@@ -264,7 +264,7 @@ def _prepare(
         "capacity": out.index.shape[1] if isinstance(out, Flips) else None,
         "view": v,
     }
-    return v, (form, grid is None, len(v.shape)), (out, flip_count), call
+    return v, (form, len(v.shape)), (out, flip_count), call
 
 
 def _out_arrays(op: str, form: str, out: Any) -> dict[str, Any]:
