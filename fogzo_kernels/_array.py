@@ -96,7 +96,7 @@ def contiguous(array: Array) -> Array:
 
 def pointer(array: Array) -> int:
     """Address of the first element; the caller keeps the array alive."""
-    return array.data_ptr() if hasattr(array, "data_ptr") else array.ctypes.data
+    return int(array.data_ptr() if hasattr(array, "data_ptr") else array.ctypes.data)
 
 
 def empty(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") -> Array:
@@ -116,7 +116,7 @@ def threads() -> int:
 
 
 def to_torch(value: Any) -> Any:
-    """Arrays inside ``value`` (also in lists, dicts, Packed and Flips) as tensors sharing their memory."""
+    """Arrays inside ``value`` (lists, dicts, Packed, Flips) as tensors that share their memory."""
     return _map(value, _tensor)
 
 

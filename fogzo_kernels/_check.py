@@ -105,7 +105,7 @@ def _view(op: str, name: str, dims: tuple[int, ...], kind: str, device: str) -> 
 
 
 def weight(op: str, w: Any, scale: Any, *, name: str = "w", **others: Any) -> View:
-    """A float32 weight (or gradient) with its scale: (), [N, 1] or [N, G, 1] with G dividing cols."""
+    """A float32 weight (or gradient) and its scale: (), [N, 1] or [N, G, 1], G dividing cols."""
     v = view(op, name, w, scale=scale, **others)
     dtype(op, name, w, "float32")
     return with_scale(op, v, scale, name)
@@ -129,7 +129,7 @@ def with_scale(op: str, v: View, scale: Any, name: str) -> View:
 
 
 def scale_values(op: str, array: Any) -> None:
-    """Refuse a scale on the CPU that is not finite, or under 2^-100 (its inverse would overflow)."""
+    """Refuse a CPU scale that is not finite, or under 2^-100 (its inverse would overflow)."""
     if math.prod(array.shape) == 0:
         return
     low, high = float(array.min()), float(array.max())
@@ -155,7 +155,7 @@ def number(op: str, argument: str, value: Any, low: float, high: float, text: st
         result = float(value)
     except (TypeError, ValueError):
         fail(op, argument, f"is {value!r}", text, TypeError)
-    if not (low <= result <= high or math.isnan(high) and not result < low):
+    if not (low <= result <= high or (math.isnan(high) and not result < low)):
         fail(op, argument, f"is {value!r}", text)
     return result
 
@@ -258,7 +258,7 @@ def out(op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: s
 def no_overlap(
     op: str, array: Any, name: str = "out", *, same: bool = False, **inputs: Any
 ) -> None:
-    """Refuse an output that shares memory with an input; ``same``: unless it is exactly that input."""
+    """Refuse an output that shares memory with an input, unless (``same``) it is that input."""
     if array is None:
         return
     low, high = _array.extent(array)

@@ -128,7 +128,7 @@ def _choose(
 def refuses(
     op: str, backend: str, kind: str, device: str, case: tuple[Any, ...] | None
 ) -> str | None:
-    """Why ``backend`` does not take this call, or None; case None asks about the operation alone."""
+    """Why ``backend`` does not take this call, or None; case None asks about the operation."""
     reason = why_not(backend)
     if reason is not None:
         return reason

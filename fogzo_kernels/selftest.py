@@ -34,7 +34,7 @@ PAIRS = (
 def digest(backend: str | None = None) -> str:
     """FNV-1a, 64 bits, over the codes of every case, as 16 hexadecimal digits.
 
-    Case c is one triple of shape, pair of grid and surrogate, and noise, in this order of loops. Its
+    Case c is a triple of shape, pair of grid and surrogate, and noise, in this order of loops. Its
     weight and gradient are twice the identity noise of the shape (rows of a wider tensor: offset c,
     row_pitch K + c) at seed SEED, step c, probes 0 and 1, tensor 0; its scale is 1/2 for even c,
     else (r % 3 + 1) / 4 for row r; the codes are both sides of probes 0 and 1 at SEED, step c,
@@ -52,7 +52,7 @@ def digest(backend: str | None = None) -> str:
     """
     value = 0xCBF29CE484222325
     with _dispatch.use_backend(backend or _dispatch.forced()):
-        for case, codes in enumerate(_cases()):
+        for codes in _cases():
             for byte in _array.data_bytes(codes):
                 value = (value ^ byte) * 0x100000001B3 % 2**64
     return f"{value:016x}"

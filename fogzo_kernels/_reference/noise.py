@@ -60,7 +60,7 @@ def _sign_bit(k: Tensor, seed: Any, step: Any, tensor: int, probe: int) -> Tenso
 
 
 def probe_sign(seed: Any, step: Any, probe: int, device: Any) -> Tensor:
-    """s_i: -1 where the top bit of word 0 of counter (0, probe, step, 0xFFFFFFFF) is set, else +1."""
+    """s_i: -1 where word 0 of counter (0, probe, step, 0xFFFFFFFF) has its top bit set, else +1."""
     block = torch.zeros((), dtype=torch.int64, device=device)
     word = philox4x32((block, probe, step, SIGN_TENSOR), seed)[0]
     one = torch.ones((), dtype=torch.float32, device=device)

@@ -13,7 +13,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     padded = torch.nn.functional.pad(codes, (0, rest))
     groups = padded.reshape(*codes.shape[:-1], -1, per_byte).to(torch.int64)
     shifts = torch.arange(per_byte, device=codes.device) * bits
-    return (groups << shifts).sum(-1).to(torch.uint8)
+    packed: Tensor = (groups << shifts).sum(-1).to(torch.uint8)
+    return packed
 
 
 def unpack(data: Tensor, bits: int, width: int) -> Tensor:

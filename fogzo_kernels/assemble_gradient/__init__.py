@@ -26,8 +26,8 @@ def assemble_gradient(
 ) -> Any:
     """G = (D_0 d_0 + D_1 d_1 + ...) * (1 / (n ((e e) a))), each d_i made again from the seed.
 
-    d_i is the perturbation of ``perturb_quantize`` in bins; in exact terms G = (1/n) sum_i D_i v_i /
-    (e a). Float32, left to right, no fused multiply-add.
+    d_i is the perturbation of ``perturb_quantize`` in bins; in exact terms
+    G = (1/n) sum_i D_i v_i / (e a). Float32, left to right, no fused multiply-add.
 
     Args:
         grad: float32 gradient that the probes were made with, viewed as [N, K] = [shape[0], rest].
@@ -153,7 +153,8 @@ def assemble_gradient_many(
     view = prepared[0][0]
     calls = [call for _, call in prepared]
     scales = tuple(call["scale"] for call in calls)
-    return _dispatch.call(op, view.kind, view.device, (), scales, out=outs, calls=calls)
+    results = _dispatch.call(op, view.kind, view.device, (), scales, out=outs, calls=calls)
+    return list(results)
 
 
 def _prepare(

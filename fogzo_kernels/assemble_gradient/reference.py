@@ -35,7 +35,8 @@ def assemble_gradient(
         total = difference * d if total is None else total + difference * d
     assert total is not None
     n = torch.tensor(float(draw.probes), dtype=torch.float32, device=grad.device)
-    return (total * torch.div(torch.ones_like(a), n * ((e * e) * a))).reshape(view.shape)
+    result: Tensor = total * torch.div(torch.ones_like(a), n * ((e * e) * a))
+    return result.reshape(view.shape)
 
 
 def assemble_gradient_many(calls: list[dict[str, Any]]) -> list[Tensor]:

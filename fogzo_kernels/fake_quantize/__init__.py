@@ -28,7 +28,8 @@ def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
 
     Example:
         >>> import torch
-        >>> fake_quantize(torch.tensor([[-0.4, 2.0]]), torch.tensor(0.5), Grid("mid-rise", 2)).tolist()
+        >>> w, scale = torch.tensor([[-0.4, 2.0]]), torch.tensor(0.5)
+        >>> fake_quantize(w, scale, Grid("mid-rise", 2)).tolist()
         [[-0.25, 0.75]]
     """
     op = "fake_quantize"
@@ -97,7 +98,7 @@ def fake_quantize_backward(
     _check.out(op, out, v.shape, "float32")
     _check.no_overlap(op, out, same=True, grad=grad)
     _check.no_overlap(op, out, w=w, scale=scale)
-    return _dispatch.call(
+    grad_w, grad_scale = _dispatch.call(
         op,
         v.kind,
         v.device,
@@ -112,3 +113,4 @@ def fake_quantize_backward(
         needs_scale_grad=needs_scale_grad,
         view=v,
     )
+    return grad_w, grad_scale

@@ -8,7 +8,7 @@ from .. import _check, _dispatch
 
 
 def hadamard(x: Any, block: int = 128, *, out: Any = None) -> Any:
-    """Rotate the last dimension by the orthonormal Hadamard matrix of size ``block``, block by block.
+    """Rotate blocks of the last dimension by the orthonormal Hadamard matrix of size ``block``.
 
     Stages of stride 1, 2, .. m / 2 replace each pair (p, q) by (p + q, p - q); then every element
     of a block of m is multiplied by float32(m^-1/2). A remainder of the last dimension is cut into

@@ -48,7 +48,8 @@ def noise(
         TypeError: a number of another type.
 
     Example:
-        >>> noise((2, 3), "hardtanh", seed=1, step=0, tensor=0, noise="rademacher").abs().sum().item()
+        >>> u = noise((2, 3), "hardtanh", seed=1, step=0, tensor=0, noise="rademacher")
+        >>> u.abs().sum().item()
         6.0
 
     Source: docs/algorithm.md, "Noise"; Yang & Aamodt, arXiv 2510.23926.

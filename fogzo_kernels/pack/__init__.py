@@ -23,7 +23,7 @@ def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
         Packed with data uint8 [..., ceil(K * b / 8)], bits b and shape [..., K].
 
     Raises:
-        ValueError: bits outside 1..8, (CPU) a code that does not fit, an output that does not match.
+        ValueError: bits outside 1..8, (CPU) a code that does not fit, another output.
         TypeError: another dtype or kind of array.
 
     Example:
@@ -41,7 +41,8 @@ def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
     if out is not None:
         _check.packed_out(op, out, v.shape, stored)
         _check.no_overlap(op, out.data, codes=codes)
-    return _dispatch.call(op, v.kind, v.device, (), out=out, codes=codes, bits=stored)
+    packed: Packed = _dispatch.call(op, v.kind, v.device, (), out=out, codes=codes, bits=stored)
+    return packed
 
 
 def unpack(packed: Packed, *, out: Any = None) -> Any:
@@ -55,7 +56,7 @@ def unpack(packed: Packed, *, out: Any = None) -> Any:
         uint8 of packed.shape.
 
     Raises:
-        ValueError: data whose shape does not match bits and shape, or an output that does not match.
+        ValueError: data whose shape does not match bits and shape, another output.
         TypeError: not a Packed, another dtype or kind of array.
 
     Example:

@@ -23,7 +23,7 @@ def probe_matmul(
     values = code_value(dense(codes), grid).double()  # [P, N, K] or [N, K]
     weight = spread(scale, view.rows, view.cols).double() * values
     rows = x.double() if x_scale is None else x.double() * x_scale.double()[..., None]
-    y = rows @ weight.mT
+    y: Tensor = rows @ weight.mT
     if bias is not None:
         y = y + bias.double()
     y = y.to(torch.float32 if x.dtype == torch.int8 else x.dtype)
