@@ -1,0 +1,55 @@
+"""Quantize-dequantize with the straight-through gradient of a surrogate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fogzo_kernels as fk
+
+
+class FakeQuantize(torch.autograd.Function):
+    """a * value(w / a) forward; the surrogate's mask (fake_quantize_backward) backward."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, scale: Tensor, grid: fk.Grid, surrogate: str) -> Tensor:
+        ctx.save_for_backward(w, scale)
+        ctx.grid, ctx.surrogate = grid, surrogate
+        out: Tensor = fk.fake_quantize(w, scale, grid)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        w, scale = ctx.saved_tensors
+        grad_w, grad_scale = fk.fake_quantize_backward(
+            grad, w, scale, ctx.grid, ctx.surrogate, needs_scale_grad=ctx.needs_input_grad[1]
+        )
+        return grad_w, grad_scale, None, None
+
+
+def fake_quantize(w: Tensor, scale: Tensor, grid: fk.Grid, surrogate: str) -> Tensor:
+    """Quantized weight a * value(w / a), differentiable through the surrogate.
+
+    Args:
+        w: latent weight, float32 [N, ...].
+        scale: a > 0, float32: () or [N, 1] or [N, K/g, 1].
+        grid: the values a weight may take.
+        surrogate: what the backward pass pretends: grad_w = mask(w / a) * grad.
+
+    Returns:
+        float32, the shape of w, in the unit of w.
+
+    Raises:
+        ValueError, TypeError: an argument that fogzo_kernels.fake_quantize refuses.
+
+    Example:
+        >>> fake_quantize(torch.tensor([[0.3]]), torch.ones(()), fk.Grid("sign"), "hardtanh")
+        tensor([[1.]], grad_fn=<FakeQuantizeBackward>)
+
+    Source: the straight-through estimator as in Yang & Aamodt, arXiv 2510.23926, section 2.
+    """
+    quantized: Tensor = FakeQuantize.apply(w, scale, grid, surrogate)
+    return quantized

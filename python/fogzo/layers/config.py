@@ -1,0 +1,101 @@
+"""How the weights of a layer are quantized."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import fogzo_kernels as fk
+from fogzo_kernels import _check, _surrogate
+
+SCALES = ("fixed", "absmean", "absmax")
+GRANULARITIES = ("tensor", "channel", "group")
+
+
+@dataclass(frozen=True)
+class QuantConfig:
+    """Grid, scale rule and surrogate of quantized weights; checked when made.
+
+    The quantized weight is a * value(W / a), with a from the scale rule.
+
+    Args:
+        grid: "mid-rise", "mid-tread", "ternary" or "sign".
+        bits: 2..8 for mid-rise and mid-tread; without meaning for ternary and sign.
+        scale: "fixed" (Gaussian-MSE-optimal multiple of the RMS of W when the layer is quantized,
+            then a constant), "absmean" (mean abs W, each forward; sign and ternary only) or
+            "absmax" (max abs W / v_max, each forward).
+        granularity: one scale per "tensor", per output "channel", or per "group".
+        group_size: inputs that share a scale; divides in_features. For "group" only.
+        surrogate: what the backward pass pretends; None: hardtanh for sign, else clipped.
+        act_bits: None; quantized activations are not part of this release.
+        scale_value: a > 0 in the unit of W, in place of the fixed rule's value.
+
+    Raises:
+        ValueError: a value outside its range, or a pair of surrogate and grid that does not exist.
+
+    Example:
+        >>> QuantConfig(grid="mid-rise", bits=2).values.v_max
+        1.5
+    """
+
+    grid: str = "mid-rise"
+    bits: int | None = 2
+    scale: str = "fixed"
+    granularity: str = "channel"
+    group_size: int | None = None
+    surrogate: str | None = None
+    act_bits: int | None = None
+    scale_value: float | None = None
+
+    def __post_init__(self) -> None:
+        op = "QuantConfig"
+        grid = self.values  # refuses an unknown kind and bits out of range
+        if self.scale in ("lsq", "quest"):
+            got = f"is {self.scale!r}, which is not available in this release"
+            _check.fail(op, "scale", got, f"one of {', '.join(SCALES)}")
+        _check.choice(op, "scale", self.scale, SCALES)
+        if self.scale == "absmean" and grid.kind not in ("sign", "ternary"):
+            _check.fail(op, "scale", f"is 'absmean' for grid {grid.kind!r}", "grid sign or ternary")
+        _check.choice(op, "granularity", self.granularity, GRANULARITIES)
+        if (self.granularity == "group") != (self.group_size is not None):
+            expected = "an int >= 1" if self.granularity == "group" else "None"
+            got = f"is {self.group_size!r} for granularity {self.granularity!r}"
+            _check.fail(op, "group_size", got, expected)
+        group = self.group_size
+        if group is not None and (not _check.is_int(group) or group < 1):
+            _check.fail(op, "group_size", f"is {group!r}", "an int >= 1")
+        if self.act_bits is not None:
+            got = f"is {self.act_bits!r}, which is not available in this release"
+            _check.fail(op, "act_bits", got, "None")
+        if self.scale_value is not None:
+            self._check_scale_value(op)
+        _surrogate.check(op, self.surrogate_name, grid=grid)
+
+    def _check_scale_value(self, op: str) -> None:
+        if self.scale != "fixed":
+            got = f"is {self.scale_value!r} for scale {self.scale!r}"
+            _check.fail(op, "scale_value", got, "None (only scale 'fixed' takes one)")
+        value = self.scale_value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            _check.fail(op, "scale_value", f"is {value!r}", "a float >= 2^-100", TypeError)
+        if not (math.isfinite(value) and value >= _check.MIN_SCALE):
+            _check.fail(op, "scale_value", f"is {value!r}", "a finite number >= 2^-100")
+
+    @property
+    def values(self) -> fk.Grid:
+        """The grid as fogzo_kernels takes it."""
+        takes_bits = self.grid not in ("sign", "ternary")
+        if not takes_bits and self.bits not in (None, 1, 2):
+            got = f"is {self.bits!r} for grid {self.grid!r}"
+            _check.fail("QuantConfig", "bits", got, "None (the grid has its own)")
+        return fk.Grid(self.grid, bits=self.bits if takes_bits else None)
+
+    @property
+    def surrogate_name(self) -> str:
+        """The surrogate, the grid's default where none is named."""
+        return self.surrogate if self.surrogate is not None else self.values.default_surrogate
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the scale follows W at every forward."""
+        return self.scale != "fixed"

@@ -1,0 +1,99 @@
+"""What of a model is quantized, how, and what stayed float and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from .layout import Layout
+from .quant_linear import QuantLinear
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter.
+
+    Attributes:
+        name: as in named_parameters(). shape: its shape.
+        grid: grid and bits, "float" where it is not quantized.
+        scale: scale rule and granularity, "" for a float one.
+        bytes: packed codes and scales, or the float parameter's own.
+        why: why it stayed float, "" for a quantized one.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    grid: str
+    scale: str
+    bytes: int
+    why: str = ""
+
+
+class Summary:
+    """The rows of ``summary(model)``; print it for a table.
+
+    Attributes:
+        rows: one Row a parameter, in named_parameters() order.
+    """
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+    @property
+    def quantized(self) -> list[Row]:
+        return [row for row in self.rows if not row.why]
+
+    @property
+    def floating(self) -> list[Row]:
+        return [row for row in self.rows if row.why]
+
+    def __str__(self) -> str:
+        head = ("weight", "shape", "grid", "scale", "bytes", "why float")
+        table = [head] + [
+            (r.name, "x".join(map(str, r.shape)), r.grid, r.scale, f"{r.bytes:,}", r.why)
+            for r in self.rows
+        ]
+        widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in table
+        ]
+        quantized, floating = self.quantized, self.floating
+        total = (
+            f"{len(quantized)} quantized ({sum(r.bytes for r in quantized):,} bytes), "
+            f"{len(floating)} float ({sum(r.bytes for r in floating):,} bytes)"
+        )
+        return "\n".join(line.rstrip() for line in [*lines, total])
+
+
+def summary(model: nn.Module) -> Summary:
+    """Each parameter of ``model``: name, shape, grid, scale, bytes, and why it stayed float.
+
+    Example:
+        >>> print(summary(model))
+        weight    shape  grid           scale                bytes  why float
+        0.weight  2x4    mid-rise, 2    fixed per channel    10
+        0.bias    2      float                               8      bias: only the weight of ...
+    """
+    layout = Layout(model)
+    quantized = {name: layers[0] for name, layers in layout.quantized()}
+    rows = []
+    for name, parameter in layout.parameters.items():
+        shape = tuple(parameter.shape)
+        if name in quantized:
+            rows.append(_quantized_row(name, shape, quantized[name]))
+            continue
+        why = layout.why_float(layout.holders[id(parameter)][0])
+        size = parameter.numel() * parameter.element_size()
+        rows.append(Row(name, shape, "float", "", size, why or "not selected by filter_fn"))
+    return Summary(rows)
+
+
+def _quantized_row(name: str, shape: tuple[int, ...], layer: QuantLinear) -> Row:
+    grid, config = layer.grid, layer.config
+    bits = f", {grid.bits} bits" if grid.bits is not None else ""
+    group = f" of {config.group_size}" if config.group_size is not None else ""
+    packed = shape[0] * -(-shape[1] * grid.storage_bits // 8)
+    size = packed + layer.scale.numel() * layer.scale.element_size()
+    scale = f"{config.scale} per {config.granularity}{group}"
+    return Row(name, shape, grid.kind + bits, scale, size)
