@@ -1,0 +1,33 @@
+"""Training of low-bit networks in PyTorch: quantized layers and first-order-guided estimators.
+
+Example:
+    >>> model = fogzo.quantize_(model, fogzo.QuantConfig(grid="mid-rise", bits=2))
+    >>> est = fogzo.FOGZO(model)
+    >>> loss = est.backward(lambda: criterion(model(x), y))
+    >>> optimizer.step(); optimizer.zero_grad()
+
+Source: Yang & Aamodt, "First-Order-Guided Zeroth-Order Gradient Descent", arXiv 2510.23926.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+if find_spec("torch") is None:
+    raise ImportError("fogzo needs torch >= 2.11: pip install torch")
+
+from fogzo_kernels import __version__
+
+from .estimators import FOGZO, NSPSA, STE
+from .layers import QuantConfig, QuantLinear, quantize_, summary
+
+__all__ = [
+    "FOGZO",
+    "NSPSA",
+    "STE",
+    "QuantConfig",
+    "QuantLinear",
+    "__version__",
+    "quantize_",
+    "summary",
+]

@@ -1,0 +1,227 @@
+"""One step of any estimator: the unperturbed forward and backward, and nothing left half done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fogzo_kernels import _check
+
+from ._snapshot import Buffers, Gradients, RandomStates
+from ._targets import QuantTarget, Target, find_targets
+from .record import Last
+
+Closure = Callable[..., Tensor]
+Forward = Callable[[], Tensor]
+MAX_CALLS = 2**32
+FORWARD_ONLY = "a closure of the forward pass and the loss alone; the estimator does the rest"
+
+
+class Estimator:
+    """What STE, NSPSA and FOGZO share; see them.
+
+    Attributes:
+        last: figures of the last call. calls: how many there were. forwards: their cost so far, a
+            forward 1, a backward 2.
+    """
+
+    last: Last | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        accumulate: int = 1,
+        allow_unused: bool = False,
+        everything: bool = False,
+        noise: str = "published",
+    ) -> None:
+        self._op = type(self).__name__
+        if not isinstance(model, nn.Module):
+            got = f"is a {type(model).__name__}"
+            _check.fail(self._op, "model", got, "a torch.nn.Module", TypeError)
+        self.accumulate = self._count("accumulate", accumulate)
+        self.allow_unused = allow_unused
+        self.last = None
+        self.calls = self.forwards = 0
+        self._targets = find_targets(model, everything, noise)
+        self._parameters = list(model.parameters())
+        self._buffers = Buffers(model)
+        self._unused_checked = False
+
+    def backward(self, closure: Closure, batch: Any = None, scaler: Any = None) -> Tensor:
+        """Add this call's gradient estimate to the parameters' .grad.
+
+        Args:
+            closure: runs the forward pass and returns the mean loss, a tensor of one element. It
+                is called for every forward of the step, with the same random state; it must not
+                call backward() or zero_grad().
+            batch: given, the closure is called as closure(batch): a tensor, or a dict, list or
+                tuple of tensors.
+            scaler: a torch.amp.GradScaler; gradients are then scaled, as scaler.unscale_ and
+                scaler.step expect.
+
+        Returns:
+            The unperturbed loss, detached, 0-dim.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: a closure that does something else.
+            FloatingPointError: (CPU) a loss that is not finite; a probe's only with
+                on_nonfinite="raise". After any error parameters, gradients, buffers and random
+                states are as they were.
+
+        Example:
+            >>> loss = est.backward(lambda: F.cross_entropy(model(x), y))
+        """
+        op = f"{self._op}.backward"
+        if not callable(closure):
+            got = f"is a {type(closure).__name__}"
+            _check.fail(op, "closure", got, FORWARD_ONLY, TypeError)
+        if self.calls >= MAX_CALLS:
+            _check.fail(self._op, "calls", f"is {self.calls}", "fewer than 2^32 calls")
+        forward = closure if batch is None else partial(closure, batch)
+        random = RandomStates(self._parameters)
+        self._buffers.begin()
+        gradients = Gradients(self._parameters, self._smallest())
+        try:
+            last = self._step(op, forward, scaler, gradients, random)
+        except BaseException:
+            gradients.undo()
+            self._buffers.undo()
+            random.rewind()
+            raise
+        gradients.commit()
+        self.last = last
+        self.calls += 1
+        self.forwards += last.forwards
+        return last.loss
+
+    def raise_if_failed(self) -> None:
+        """Raise if the last unperturbed loss was not finite; waits for the device."""
+        if self.last is not None and not math.isfinite(self.last.loss.item()):
+            got = f"is {self.last.loss.item()}"
+            _check.fail(self._op, "loss", got, "a finite number", FloatingPointError)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs beside the model: counters, options, tensor numbers."""
+        return {
+            "estimator": self._op,
+            "calls": self.calls,
+            "forwards": self.forwards,
+            "numbers": {target.name: target.number for target in self._targets},
+            **self._options(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state`` was taken.
+
+        Raises:
+            ValueError: a state of another estimator, other options or other weights; nothing has
+                been changed then.
+        """
+        op = f"{self._op}.load_state_dict"
+        own = {"estimator": self._op, **self._options()}
+        for name in ("calls", "forwards", "numbers", *own):
+            if name not in state:
+                _check.fail(op, "state", f"has no {name!r}", "what state_dict() returned")
+        for name, value in own.items():
+            if state[name] != value:
+                expected = f"{value!r} as this estimator was made with"
+                _check.fail(op, name, f"is {state[name]!r}", expected)
+        numbers = state["numbers"]
+        mine = {target.name for target in self._targets}
+        for name in numbers.keys() ^ mine:
+            got = f"{'lacks' if name in mine else 'has'} {name!r}"
+            _check.fail(op, "numbers", got, "the names of this model's weights")
+        for target in self._targets:
+            target.number = numbers[target.name]
+        self.calls, self.forwards = state["calls"], state["forwards"]
+
+    # ---- for the estimators
+
+    def _options(self) -> dict[str, Any]:
+        return {"accumulate": self.accumulate}
+
+    def _step(
+        self, op: str, forward: Forward, scaler: Any, gradients: Gradients, random: RandomStates
+    ) -> Last:
+        """Leave this call's own gradients in .grad and say what was done."""
+        raise TypeError(f"{op}: use STE, NSPSA or FOGZO")
+
+    def _unperturbed(
+        self,
+        op: str,
+        forward: Forward,
+        scaler: Any,
+        gradients: Gradients,
+        *,
+        with_backward: bool = True,
+    ) -> Tensor:
+        """The loss, detached and 0-dim; with_backward: its gradients lie in .grad, scaled."""
+        for target in self._targets:
+            target.forget_reads()
+        with torch.set_grad_enabled(with_backward):
+            loss = self._checked(op, forward, gradients, with_backward)
+        self._buffers.end_of_forward()
+        value = loss.detach().reshape(())
+        if readable(value) and not math.isfinite(value.item()):
+            got = f"returned {value.item()}"
+            _check.fail(op, "closure", got, "a finite loss", FloatingPointError)
+        if not self._unused_checked:
+            self._check_unused(op)
+        if with_backward:
+            (loss if scaler is None else scaler.scale(loss)).backward()
+        self._unused_checked = True
+        return value
+
+    def _checked(
+        self, op: str, forward: Forward, gradients: Gradients, with_backward: bool
+    ) -> Tensor:
+        try:
+            loss = forward()
+        except RuntimeError as error:
+            if with_backward or "does not require grad" not in str(error):
+                raise
+            # what a backward() meets where no graph is recorded
+            _check.fail(op, "closure", "called backward()", FORWARD_ONLY, RuntimeError)
+        misuse = gradients.misuse()
+        if misuse is not None:
+            _check.fail(op, "closure", f"called {misuse}", FORWARD_ONLY, RuntimeError)
+        if not isinstance(loss, Tensor):
+            got = f"returned a {type(loss).__name__}"
+            _check.fail(op, "closure", got, "a loss tensor of one element", TypeError)
+        if loss.numel() != 1:
+            got = f"returned shape {tuple(loss.shape)}"
+            _check.fail(op, "closure", got, "a loss tensor of one element")
+        if with_backward and not loss.requires_grad:
+            _check.fail(op, "closure", "returned a loss without gradient", "one that requires grad")
+        return loss
+
+    def _check_unused(self, op: str) -> None:
+        unused = [t.name for t in self._targets if isinstance(t, QuantTarget) and not t.was_read]
+        if unused and not self.allow_unused:
+            got = f"never used the quantized {', '.join(unused)}"
+            expected = "every quantized weight in the forward (allow_unused=True accepts it)"
+            _check.fail(op, "closure", got, expected, RuntimeError)
+
+    def _trained(self) -> list[Target]:
+        return [t for t in self._targets if t.was_read and t.weight.requires_grad]
+
+    def _smallest(self) -> nn.Parameter | None:
+        trainable = [p for p in self._parameters if p.requires_grad]
+        return min(trainable, key=Tensor.numel, default=None)
+
+    def _count(self, argument: str, value: Any, low: int = 1) -> int:
+        if not _check.is_int(value) or value < low:
+            _check.fail(self._op, argument, f"is {value!r}", f"an int >= {low}")
+        return int(value)
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the host can read the values without waiting for a device."""
+    return tensor.device.type == "cpu"

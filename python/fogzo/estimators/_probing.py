@@ -1,0 +1,195 @@
+"""What NSPSA and FOGZO share: probes of perturbed weights, and the gradient their losses give."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fogzo_kernels as fk
+from fogzo_kernels import _check, _surrogate
+
+from ._base import Estimator, Forward, readable
+from ._snapshot import RandomStates
+from ._targets import Target, as_rows, in_place_of_weights
+from .record import Last
+
+Draw = dict[str, Any]  # seed, step, gamma, norm, noise: where this step's perturbations come from
+
+
+class Probing(Estimator):
+    """An estimator that measures differences of the loss along perturbations of the weights."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        probes: int,
+        seed: int,
+        noise: str,
+        everything: bool,
+        accumulate: int,
+        on_nonfinite: str,
+        allow_unused: bool,
+    ) -> None:
+        op = type(self).__name__
+        _surrogate.check(op, "identity", noise)
+        super().__init__(
+            model,
+            accumulate=accumulate,
+            allow_unused=allow_unused,
+            everything=everything,
+            noise=noise,
+        )
+        self.probes = self._count("probes", probes)
+        if not _check.is_int(seed) or not -(2**63) <= seed < 2**64:
+            _check.fail(op, "seed", f"is {seed!r}", "an int of 64 bits")
+        _check.choice(op, "on_nonfinite", on_nonfinite, ("ste", "raise"))
+        self.seed, self.noise, self.everything = seed % 2**64, noise, everything
+        self.on_nonfinite = on_nonfinite
+        self.fallbacks: Tensor | int = 0
+        self._warned = False
+        if not self._targets:
+            expected = "fogzo.quantize_(model, config) first, or everything=True"
+            _check.fail(op, "model", "has no quantized weight", expected)
+        for target in self._targets:
+            _surrogate.check(op, target.surrogate, noise, target.grid)
+        self._d = sum(target.weight.numel() for target in self._targets)
+
+    def _options(self) -> dict[str, Any]:
+        return super()._options() | {
+            "probes": self.probes,
+            "seed": self.seed,
+            "noise": self.noise,
+            "everything": self.everything,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        self._warn_of_fallbacks()
+        return super().state_dict() | {"fallbacks": int(self.fallbacks)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.fallbacks = state["fallbacks"]
+
+    def raise_if_failed(self) -> None:
+        self._warn_of_fallbacks()
+        super().raise_if_failed()
+
+    def _estimate(
+        self,
+        op: str,
+        forward: Forward,
+        targets: Sequence[Target],
+        guides: Sequence[Tensor],
+        draw: Draw,
+        random: RandomStates,
+        last: Last,
+    ) -> list[Tensor]:
+        """Run the probes, note their figures in ``last``, and return G for each target.
+
+        ``guides``: what perturb_quantize takes as grad. The random state is left as found.
+        """
+        numbers = [target.number for target in targets]
+        weights = [as_rows(target.weight.detach()) for target in targets]
+        scales = [target.scale for target in targets]
+        surrogates = [target.surrogate for target in targets]
+        rounded = [i for i, target in enumerate(targets) if target.grid is not None]
+        device = weights[0].device
+        flips = torch.zeros(self.probes, len(rounded), 2, dtype=torch.int64, device=device)
+        losses: list[Tensor] = []
+        after = random.read()
+        for probe in range(self.probes):
+            counts: list[Tensor | None] = [None] * len(targets)
+            for i, count in zip(rounded, flips[probe], strict=True):
+                counts[i] = count
+            sides = fk.perturb_quantize_many(
+                weights,
+                guides,
+                scales,
+                [target.grid for target in targets],
+                surrogates,
+                tensors=numbers,
+                form="values",
+                sides="both",
+                first_probe=probe,
+                flip_counts=counts,
+                **draw,
+            )
+            for side in (0, 1):
+                values = [w[side].view(t.weight.shape) for w, t in zip(sides, targets, strict=True)]
+                losses.append(self._probe_loss(op, forward, targets, values, random))
+        random.write(after)
+        last.losses = torch.stack(losses).view(self.probes, 2)
+        last.difference = (last.losses[:, 0] - last.losses[:, 1]) / 2
+        last.forwards += 2 * self.probes
+        last.flip_counts, last.names = flips, [targets[i].name for i in rounded]
+        estimate: list[Tensor] = fk.assemble_gradient_many(
+            guides, scales, last.difference, surrogates, tensors=numbers, **draw
+        )
+        return estimate
+
+    def _probe_loss(
+        self,
+        op: str,
+        forward: Forward,
+        targets: Sequence[Target],
+        values: Sequence[Tensor],
+        random: RandomStates,
+    ) -> Tensor:
+        """float64, 0-dim: the loss with ``values`` for the weights, all else as in the step."""
+        random.rewind()
+        # the fused attention of eval mode rounds otherwise than what the guide was taken through
+        fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.no_grad(), self._buffers.scratch(), in_place_of_weights(targets, values):
+                loss = forward()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = "returned something else for a probe than for the unperturbed forward"
+            _check.fail(op, "closure", got, "a loss tensor of one element")
+        return loss.detach().reshape(()).double()
+
+    def _accept(
+        self, op: str, last: Last, estimate: list[Tensor], fallback: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The estimate, or ``fallback`` where a probe's loss was not finite."""
+        finite = torch.isfinite(last.difference).all()
+        if readable(finite) or self.on_nonfinite == "raise":
+            if finite:
+                return estimate
+            if self.on_nonfinite == "raise":
+                got = f"returned {last.losses.tolist()} for the probes"
+                _check.fail(op, "closure", got, "finite losses", FloatingPointError)
+            self.fallbacks = self.fallbacks + 1
+            self._warn_of_fallbacks()
+            return list(fallback)
+        self.fallbacks = self.fallbacks + (~finite).long()
+        return [torch.where(finite, G, g) for G, g in zip(estimate, fallback, strict=True)]
+
+    def _warn_of_fallbacks(self) -> None:
+        if not self._warned and int(self.fallbacks) > 0:
+            self._warned = True
+            warnings.warn(
+                f"{self._op}: a probe's loss was not finite in {int(self.fallbacks)} of "
+                f"{self.calls + 1} steps; they kept the plain gradient",
+                stacklevel=2,
+            )
+
+
+def scale_of(scaler: Any, device: torch.device) -> Tensor | None:
+    """The scaler's factor on the device, not read by the host; None without a scaler."""
+    if scaler is None:
+        return None
+    factor: Tensor = scaler.scale(torch.ones((), device=device))
+    return factor
+
+
+def set_gradients(targets: Sequence[Target], estimate: Sequence[Tensor]) -> None:
+    for target, gradient in zip(targets, estimate, strict=True):
+        target.weight.grad = gradient.view(target.weight.shape)

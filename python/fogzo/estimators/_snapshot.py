@@ -1,0 +1,145 @@
+"""What a step leaves as it found it: gradients until complete, random states, buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Slot = tuple[dict[str, Tensor | None], str]  # a module's table of buffers, and a name in it
+
+
+class Gradients:
+    """The .grad of all parameters, set aside while a step makes new ones.
+
+    During the closure every .grad is None but one, a sentinel of zeros: that is how a backward() or
+    zero_grad() inside the closure is seen, and why neither can harm what was accumulated before.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], holder: nn.Parameter | None) -> None:
+        self._parameters = parameters
+        self._old = [(p, p.grad) for p in parameters if p.grad is not None]
+        for p, _ in self._old:
+            p.grad = None
+        self._holder = holder
+        if holder is not None:
+            self._sentinel = torch.zeros_like(holder)
+            self._version = self._sentinel._version
+            holder.grad = self._sentinel
+
+    def misuse(self) -> str | None:
+        """Which of the two forbidden calls the closure made; ends the watch."""
+        holder = self._holder
+        for p in self._parameters:
+            if p.grad is not None and p is not holder:
+                return "backward()"
+        if holder is None:
+            return None
+        if holder.grad is self._sentinel and self._sentinel._version == self._version:
+            holder.grad = None
+            return None
+        return "backward()" if holder.grad is not None and holder.grad.any() else "zero_grad()"
+
+    def undo(self) -> None:
+        for p in self._parameters:
+            p.grad = None
+        for p, old in self._old:
+            p.grad = old
+
+    def commit(self) -> None:
+        """Add what the step made to what was there, into the tensor that was there."""
+        for p, old in self._old:
+            new, p.grad = p.grad, None
+            if new is None:
+                p.grad = old
+            elif old.is_sparse:
+                p.grad = new + old
+            else:
+                p.grad = old.detach().add_(new.detach())
+
+
+class RandomStates:
+    """The global random states of the CPU and of each device that holds a parameter."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._modules = [
+            (torch.get_device_module(d), d)
+            for d in {p.device for p in parameters}
+            if d.index is not None
+        ]
+        self._states = self.read()
+
+    def read(self) -> list[Tensor]:
+        return [torch.get_rng_state()] + [m.get_rng_state(d) for m, d in self._modules]
+
+    def write(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for (module, device), state in zip(self._modules, states[1:], strict=True):
+            module.set_rng_state(state, device)
+
+    def rewind(self) -> None:
+        self.write(self._states)
+
+
+class Buffers:
+    """The buffers that forwards of a model write, such as BatchNorm's running statistics.
+
+    A probe runs with copies of them, as they were before the unperturbed forward: all forwards of
+    a step start alike, and only the unperturbed one leaves a trace. Which ones are written is
+    learned from the first call; only those are copied later.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._slots: list[Slot] = [(m._buffers, key) for m in model.modules() for key in m._buffers]
+        self._written = set(range(len(self._slots)))
+        self._first = True
+
+    def begin(self) -> None:
+        self._seen = [(t, None if t is None else t._version) for t in map(_get, self._slots)]
+        self._copies = {
+            i: tensor.clone() for i in self._written if (tensor := self._seen[i][0]) is not None
+        }
+
+    def end_of_forward(self) -> None:
+        changed = self._changed()
+        for i in changed:
+            tensor = _get(self._slots[i])
+            if i not in self._copies and tensor is not None:
+                self._copies[i] = tensor.clone()
+        self._written = set(changed) if self._first else self._written | set(changed)
+        self._first = False
+
+    @contextmanager
+    def scratch(self) -> Iterator[None]:
+        """Stand-ins for the written buffers during one probe."""
+        kept = [(i, _get(self._slots[i])) for i in self._written]
+        try:
+            for i, _ in kept:
+                table, key = self._slots[i]
+                table[key] = self._copies[i].clone() if i in self._copies else None
+            yield
+        finally:
+            for i, tensor in kept:
+                table, key = self._slots[i]
+                table[key] = tensor
+
+    def undo(self) -> None:
+        for i in self._changed():
+            table, key = self._slots[i]
+            tensor = self._seen[i][0]
+            table[key] = tensor
+            if tensor is not None and i in self._copies:
+                tensor.detach().copy_(self._copies[i])
+
+    def _changed(self) -> list[int]:
+        return [
+            i
+            for i, (slot, (tensor, version)) in enumerate(zip(self._slots, self._seen, strict=True))
+            if (now := _get(slot)) is not tensor or (now is not None and now._version != version)
+        ]
+
+
+def _get(slot: Slot) -> Tensor | None:
+    return slot[0].get(slot[1])

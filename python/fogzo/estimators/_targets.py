@@ -1,0 +1,121 @@
+"""The weights that probes perturb, and how a probe's weight takes their place in one forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+import fogzo_kernels as fk
+from fogzo_kernels import _check
+
+from ..layers.layout import Holder, Layout
+from ..layers.quant_linear import QuantLinear, check_latent
+
+FLOAT_RADIUS = 1e-3
+
+
+class QuantTarget:
+    """A quantized weight: its layers take a probe's values in place of Q(W)."""
+
+    def __init__(self, name: str, number: int, layers: Sequence[QuantLinear]) -> None:
+        self.name, self.number, self.layers = name, number, layers
+        self.grid: fk.Grid | None = layers[0].grid
+        self.surrogate = layers[0].surrogate
+
+    @property
+    def weight(self) -> Tensor:
+        return self.layers[0].weight
+
+    @property
+    def scale(self) -> Tensor:
+        return self.layers[0].scale
+
+    def put(self, values: Tensor | None) -> None:
+        for layer in self.layers:
+            layer.__dict__["_probe_weight"] = values
+
+    def clear(self) -> None:
+        self.put(None)
+
+    def forget_reads(self) -> None:
+        for layer in self.layers:
+            layer.__dict__["_was_read"] = False
+
+    @property
+    def was_read(self) -> bool:
+        return any(layer._was_read for layer in self.layers)
+
+
+class FloatTarget:
+    """A parameter that stays float, perturbed by ``everything=True``: radius 1e-3, no rounding."""
+
+    grid: fk.Grid | None = None
+    surrogate = "identity"
+    was_read = True  # a float parameter does not tell
+
+    def __init__(self, name: str, number: int, holders: Sequence[Holder], noise: str) -> None:
+        self.name, self.number, self.holders = name, number, holders
+        parameter = holders[0].module._parameters[holders[0].key]
+        assert parameter is not None
+        if parameter.dtype is not torch.float32:
+            got = f"has dtype {str(parameter.dtype).removeprefix('torch.')}"
+            _check.fail("everything", name, got, "float32 for everything=True", TypeError)
+        self.weight: nn.Parameter = parameter
+        # radius * scale, the unit of u, is then FLOAT_RADIUS
+        self._scale = FLOAT_RADIUS / fk.radius(self.surrogate, noise)
+
+    @property
+    def scale(self) -> Tensor:
+        return torch.full((), self._scale, dtype=torch.float32, device=self.weight.device)
+
+    def put(self, values: Tensor) -> None:
+        for holder in self.holders:
+            # a plain tensor may stand in a module's table; nothing is written into the parameter
+            holder.module._parameters[holder.key] = values  # type: ignore[assignment]
+
+    def clear(self) -> None:
+        for holder in self.holders:
+            holder.module._parameters[holder.key] = self.weight
+
+    def forget_reads(self) -> None:
+        pass
+
+
+Target = QuantTarget | FloatTarget
+
+
+def find_targets(model: nn.Module, everything: bool, noise: str) -> list[Target]:
+    """Quantized weights in named_parameters() order, then, for ``everything``, all others."""
+    layout = Layout(model)
+    targets: list[Target] = []
+    for name, layers in layout.quantized():
+        check_latent(layers[0].weight, "estimator", name)
+        targets.append(QuantTarget(name, len(targets), layers))
+    if everything:
+        quantized = {target.name for target in targets}
+        for name, parameter in layout.parameters.items():
+            if name not in quantized:
+                holders = layout.holders[id(parameter)]
+                targets.append(FloatTarget(name, len(targets), holders, noise))
+    return targets
+
+
+@contextmanager
+def in_place_of_weights(targets: Iterable[Target], values: Iterable[Tensor]) -> Iterator[None]:
+    """Let the forward inside use ``values`` for the targets' weights."""
+    targets = list(targets)
+    try:
+        for target, value in zip(targets, values, strict=True):
+            target.put(value)
+        yield
+    finally:
+        for target in targets:
+            target.clear()
+
+
+def as_rows(tensor: Tensor) -> Tensor:
+    """A 0-dim tensor as [1]: the operations take one dimension or more."""
+    return tensor.view(1) if tensor.dim() == 0 else tensor

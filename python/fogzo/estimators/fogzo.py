@@ -1,0 +1,154 @@
+"""FOGZO: zeroth-order gradients along perturbations guided by the straight-through gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fogzo_kernels as fk
+
+from . import _gamma
+from ._base import Forward
+from ._probing import Probing, scale_of, set_gradients
+from ._snapshot import Gradients, RandomStates
+from ._targets import Target, as_rows
+from .record import Last
+
+
+class FOGZO(Probing):
+    """First-Order-Guided Zeroth-Order gradient of the quantized weights.
+
+    v_i = sqrt(1 - gamma) s_i g'/N + sqrt(gamma) u_i, g' = e a g the whitened gradient, N = |g'|
+    D_i = (L(Q(W + e a v_i)) - L(Q(W - e a v_i))) / 2
+    G   = (1/n) sum_i D_i v_i / (e a)          in place of g; other parameters keep theirs
+
+    Args:
+        model: with quantized layers.
+        probes: n >= 1, two forward passes each.
+        gamma: 1 - beta in [0, 1], or "auto": min(1e-3, 1/d) for d perturbed weights.
+        ramp_steps: None, constant gamma; R, gamma * min(1, t/R) at schedule step t.
+        start: schedule steps of plain STE before the first probe.
+        seed: of the perturbations, 64 bits.
+        noise: "published" or "rademacher".
+        accumulate: calls that make one schedule step; t = calls // accumulate.
+        on_nonfinite: where a probe's loss is not finite: "ste", keep g (counted in
+            last.fallbacks), or "raise".
+        allow_unused: accept quantized weights that the forward never uses.
+        everything: perturb the float parameters too, by 1e-3 along u, without rounding.
+
+    Raises:
+        ValueError, TypeError: no quantized weight, or an argument outside its range.
+
+    Example:
+        >>> est = fogzo.FOGZO(model)
+        >>> loss = est.backward(lambda: criterion(model(x), y))
+
+    Source: Yang & Aamodt, arXiv 2510.23926.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probes: int = 1,
+        gamma: float | str = "auto",
+        ramp_steps: int | None = None,
+        start: int = 0,
+        seed: int = 0,
+        noise: str = "published",
+        accumulate: int = 1,
+        on_nonfinite: str = "ste",
+        allow_unused: bool = False,
+        everything: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            probes=probes,
+            seed=seed,
+            noise=noise,
+            everything=everything,
+            accumulate=accumulate,
+            on_nonfinite=on_nonfinite,
+            allow_unused=allow_unused,
+        )
+        self.gamma = _gamma.max_gamma(self._op, gamma, self._d)
+        self.ramp_steps = None if ramp_steps is None else self._count("ramp_steps", ramp_steps)
+        self.start = self._count("start", start, low=0)
+        _gamma.warn_regime(self._op, self.gamma, self._d)
+        kinds = [(target.grid, target.surrogate) for target in self._targets]
+        _gamma.warn_drowning(self._op, self.gamma, noise, kinds)
+
+    def _options(self) -> dict[str, Any]:
+        own = {"gamma": self.gamma, "ramp_steps": self.ramp_steps, "start": self.start}
+        return super()._options() | own
+
+    def _step(
+        self, op: str, forward: Forward, scaler: Any, gradients: Gradients, random: RandomStates
+    ) -> Last:
+        t = self.calls // self.accumulate
+        last = Last(self._unperturbed(op, forward, scaler, gradients), fallbacks=self.fallbacks)
+        targets = [target for target in self._trained() if target.weight.grad is not None]
+        if t < self.start or not targets:
+            return last
+        scaled = [as_rows(gradient_of(target)) for target in targets]
+        factor = scale_of(scaler, scaled[0].device)
+        guides = scaled if factor is None else unscaled(scaled, factor)
+        scales = [target.scale for target in targets]
+        surrogates = [target.surrogate for target in targets]
+        last.gamma = _gamma.at(self.gamma, self.ramp_steps, t)
+        last.norm = fk.whitened_norm(guides, scales, surrogates, noise=self.noise)
+        draw = {
+            "seed": self.seed,
+            "step": self.calls,
+            "gamma": last.gamma,
+            "norm": last.norm,
+            "noise": self.noise,
+        }
+        estimate = self._estimate(op, forward, targets, guides, draw, random, last)
+        last.predicted = self._predicted(targets, guides, scales, draw)
+        if factor is not None:
+            estimate = [gradient * factor for gradient in estimate]
+        set_gradients(targets, self._accept(op, last, estimate, scaled))
+        last.fallbacks = self.fallbacks
+        return last
+
+    def _predicted(
+        self,
+        targets: list[Target],
+        guides: list[Tensor],
+        scales: list[Tensor],
+        draw: dict[str, Any],
+    ) -> Tensor:
+        """float64 [n]: P_i = v_i . g', with v_i / (e a) = G for the one difference 1."""
+        one = torch.ones(1, device=guides[0].device)
+        predicted = []
+        for probe in range(self.probes):
+            directions = fk.assemble_gradient_many(
+                guides,
+                scales,
+                one,
+                [target.surrogate for target in targets],
+                tensors=[target.number for target in targets],
+                first_probe=probe,
+                **draw,
+            )
+            total = torch.zeros((), dtype=torch.float64, device=one.device)
+            for target, v, g, a in zip(targets, directions, guides, scales, strict=True):
+                e = fk.radius(target.surrogate, self.noise)
+                groups = (a.shape[0], a.shape[1], -1) if a.dim() == 3 else (a.numel(), -1)
+                by_scale = (v * g).reshape(groups).sum(-1, dtype=torch.float64)
+                total = total + (by_scale * (e * a.double().reshape(by_scale.shape)) ** 2).sum()
+            predicted.append(total)
+        return torch.stack(predicted)
+
+
+def gradient_of(target: Target) -> Tensor:
+    gradient = target.weight.grad
+    assert gradient is not None
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def unscaled(gradients: list[Tensor], factor: Tensor) -> list[Tensor]:
+    inverse = factor.double().reciprocal().float()  # as GradScaler.unscale_ makes it
+    return [gradient * inverse for gradient in gradients]

@@ -1,0 +1,39 @@
+"""The straight-through estimator: plain back-propagation through the quantized layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ._base import Estimator, Forward
+from ._snapshot import Gradients, RandomStates
+from .record import Last
+
+
+class STE(Estimator):
+    """Back-propagation with each layer's surrogate; the baseline, one forward and one backward.
+
+    Args:
+        model: with or without quantized layers.
+        accumulate: calls that make one schedule step; without effect on the STE.
+        allow_unused: accept quantized weights that the forward never uses.
+
+    Raises:
+        ValueError, TypeError: an argument outside its range.
+
+    Example:
+        >>> loss = fogzo.STE(model).backward(lambda: criterion(model(x), y))
+
+    Source: Bengio, Leonard & Courville, arXiv 1308.3432.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, accumulate: int = 1, allow_unused: bool = False
+    ) -> None:
+        super().__init__(model, accumulate=accumulate, allow_unused=allow_unused)
+
+    def _step(
+        self, op: str, forward: Forward, scaler: Any, gradients: Gradients, random: RandomStates
+    ) -> Last:
+        return Last(self._unperturbed(op, forward, scaler, gradients))
