@@ -1,0 +1,161 @@
+"""The files of one run folder: written so that a killed process loses no finished checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, cast
+
+import torch
+
+METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+CHECKPOINT, SUMMARY, CURVES = "checkpoint.pt", "summary.json", "curves.png"
+
+
+class RunFolderError(Exception):
+    """The output folder cannot be used as asked."""
+
+
+def finite(value: Any) -> Any:
+    """The value with every NaN and infinity as None, because JSON has neither."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return value
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that a reader finds the old or the new one, whole."""
+    temporary = path.with_name(path.name + ".new")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class RunFolder:
+    """metrics.jsonl, timing.jsonl, checkpoint.pt and summary.json of one run.
+
+    Rows are appended; a checkpoint records how long the row files were when it was written, and
+    resuming cuts them back to that length, so that a continued file equals an uninterrupted one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: dict[str, BinaryIO] = {}
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make a new run folder; an existing one must be empty."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            entries = sorted(entry.name for entry in path.iterdir())
+        except OSError as error:
+            raise _unusable(path, error) from None
+        if entries:
+            hint = f" (--resume {path} continues it)" if CHECKPOINT in entries else ""
+            raise RunFolderError(
+                f"train: --out {path} has {len(entries)} entries ({entries[0]}, ...), "
+                f"expected a new or empty folder{hint}"
+            )
+        folder = cls(path)
+        folder._open("wb")
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path, state: dict[str, Any]) -> RunFolder:
+        """Open a run folder as it was when it wrote the checkpoint `state`."""
+        for name, length in state["lengths"].items():
+            size = (path / name).stat().st_size if (path / name).exists() else 0
+            if size < length:
+                raise RunFolderError(
+                    f"train: --resume {path / name} has {size} bytes, expected at least the "
+                    f"{length} of its checkpoint"
+                )
+        folder = cls(path)
+        folder._open("r+b")
+        for name, length in state["lengths"].items():
+            file = folder._rows[name]
+            file.truncate(length)
+            file.seek(0, os.SEEK_END)
+        return folder
+
+    @staticmethod
+    def read_checkpoint(folder: Path) -> dict[str, Any]:
+        """The last checkpoint of a run folder."""
+        path = folder / CHECKPOINT
+        try:
+            state = torch.load(path, weights_only=True)
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"train: --resume {folder} has no {CHECKPOINT}, expected a folder that "
+                "`fogzo train` wrote"
+            ) from None
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunFolderError(f"train: {path} cannot be read ({reason})") from None
+        if not isinstance(state, dict) or "lengths" not in state:
+            raise RunFolderError(f"train: {path} is not a checkpoint of `fogzo train`")
+        return state
+
+    def _open(self, mode: str) -> None:
+        for name in (METRICS, TIMING):
+            try:
+                self._rows[name] = cast(BinaryIO, open(self.path / name, mode))
+            except OSError as error:
+                raise _unusable(self.path, error) from None
+
+    def add(self, name: str, row: dict[str, Any]) -> None:
+        """Append one JSON object to metrics.jsonl or timing.jsonl."""
+        line = json.dumps(finite(row), allow_nan=False) + "\n"
+        self._rows[name].write(line.encode())
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        """Bring the rows to disk, then replace the checkpoint in one step."""
+        lengths = {}
+        for name, file in self._rows.items():
+            file.flush()
+            os.fsync(file.fileno())
+            lengths[name] = file.tell()
+        temporary = self.path / (CHECKPOINT + ".new")
+        torch.save({**state, "lengths": lengths}, temporary)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, self.path / CHECKPOINT)
+
+    def summary(self, summary: dict[str, Any]) -> None:
+        text = json.dumps(finite(summary), indent=2, allow_nan=False) + "\n"
+        _replace(self.path / SUMMARY, text.encode())
+
+    def read(self, name: str) -> Iterable[dict[str, Any]]:
+        """Rows of metrics.jsonl or timing.jsonl so far."""
+        self._rows[name].flush()
+        with open(self.path / name, encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file in self._rows.values():
+            file.close()
+
+
+def _unusable(path: Path, error: OSError) -> RunFolderError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return RunFolderError(f"train: --out {path} cannot be written ({reason})")

@@ -1,0 +1,148 @@
+"""Estimators as typed on the command line: `fogzo:gamma=1e-3:probes=10`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+import fogzo
+
+from ._recipe import Recipe
+
+
+class UsageError(ValueError):
+    """The user typed something the command line does not accept (exit code 2)."""
+
+
+def _gamma(text: str) -> float | str:
+    value = text if text == "auto" else float(text)
+    if isinstance(value, float) and not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _start(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _noise(text: str) -> str:
+    if text not in ("published", "rademacher"):
+        raise ValueError
+    return text
+
+
+@dataclass(frozen=True)
+class _Option:
+    parse: Callable[[str], Any]
+    expected: str
+
+
+_OPTIONS = {
+    "lr": _Option(_rate, "a positive number"),
+    "probes": _Option(_count, "a whole number of at least 1"),
+    "gamma": _Option(_gamma, "auto or a number from 0 to 1"),
+    "ramp_steps": _Option(_count, "a whole number of at least 1"),
+    "start": _Option(_start, "a whole number of at least 0"),
+    "noise": _Option(_noise, "published or rademacher"),
+}
+
+_KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "ste": (fogzo.STE, ("lr",)),
+    "fogzo": (fogzo.FOGZO, ("lr", "probes", "gamma", "ramp_steps", "start", "noise")),
+    "n-spsa": (fogzo.NSPSA, ("lr", "probes", "noise")),
+}
+
+
+@dataclass(frozen=True)
+class EstimatorSpec:
+    """One estimator to train with.
+
+    label: as typed, the name in every file; kind: ste, fogzo or n-spsa; options: parsed values.
+    """
+
+    label: str
+    kind: str
+    options: Mapping[str, Any]
+
+    def learning_rate(self, recipe: Recipe, override: float | None) -> float:
+        """Adam's rate: the estimator's own lr, else --lr, else the recipe's."""
+        if "lr" in self.options:
+            return float(self.options["lr"])
+        return recipe.learning_rates[self.kind] if override is None else override
+
+    def make(self, model: nn.Module, recipe: Recipe, seed: int) -> Any:
+        """The estimator for a model; the recipe's own options apply where none was typed."""
+        chosen = {**recipe.options.get(self.kind, {}), **self.options}
+        chosen.pop("lr", None)
+        if self.kind != "ste":
+            chosen["seed"] = seed
+        return _KINDS[self.kind][0](model, **chosen)
+
+
+def _parse_one(text: str) -> EstimatorSpec:
+    kind, *pairs = text.split(":")
+    if kind not in _KINDS:
+        raise UsageError(f"train: estimator has name {kind!r}, expected one of {', '.join(_KINDS)}")
+    allowed = _KINDS[kind][1]
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if name not in allowed:
+            raise UsageError(
+                f"train: {kind} has option {name!r}, expected one of {', '.join(allowed)}"
+            )
+        option = _OPTIONS[name]
+        if name in options:
+            raise UsageError(f"train: {kind} has option {name!r} twice, expected it once")
+        try:
+            options[name] = option.parse(value)
+        except ValueError:
+            got = repr(value) if equals else "no value"
+            raise UsageError(
+                f"train: {kind} option {name} has {got}, expected {option.expected}"
+            ) from None
+    return EstimatorSpec(text, kind, options)
+
+
+def parse_estimators(text: str) -> list[EstimatorSpec]:
+    """Parse a comma-separated list of estimators, each with options behind colons.
+
+    Args:
+        text: e.g. "ste,fogzo:gamma=1e-3:probes=10,n-spsa".
+
+    Returns:
+        The estimators, in the order typed.
+
+    Raises:
+        UsageError: an unknown estimator or option, a value out of range, the same text twice.
+
+    Example:
+        >>> parse_estimators("ste,n-spsa:probes=100")[1].options
+        {'probes': 100}
+    """
+    specs = [_parse_one(part.strip()) for part in text.split(",")]
+    labels = [spec.label for spec in specs]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"train: estimators has {label!r} twice, expected each once")
+    return specs

@@ -1,0 +1,128 @@
+"""The shallow experiment: a 784-10-10 network with 2-bit weights on MNIST."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fogzo
+
+from ._idx import IdxFile, read_idx
+from ._recipe import Batch, Recipe, Task
+
+DATA = Path(__file__).parent / "data" / "mnist"
+SOURCE = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MEAN, DEVIATION = 0.1307, 0.3081
+
+TRAIN_IMAGES = IdxFile(
+    "train-images-idx3-ubyte.gz",
+    (60000, 28, 28),
+    "6bbc9ace898e44ae57da46a324031adb",
+    9719438,
+    SOURCE,
+)
+TRAIN_LABELS = IdxFile(
+    "train-labels-idx1-ubyte.gz", (60000,), "a25bea736e30d166cdddb491f175f624", 28857, SOURCE
+)
+TEST_IMAGES = IdxFile(
+    "t10k-images-idx3-ubyte.gz",
+    (10000, 28, 28),
+    "2646ac647ad5339dbf082846283269ea",
+    1616508,
+    SOURCE,
+)
+TEST_LABELS = IdxFile(
+    "t10k-labels-idx1-ubyte.gz", (10000,), "27ae3e4e09519cfbb04c329615203637", 4517, SOURCE
+)
+
+
+def _pixels(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 [n, 28, 28] -> float32 [n, 784] with the training set's mean 0 and deviation 1."""
+    flat = images.flatten(1).to(device, torch.float32)
+    return flat.div_(255).sub_(MEAN).div_(DEVIATION)
+
+
+def load_mnist(
+    folder: Path | None = None, device: torch.device | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Load MNIST from the package, or from a folder with the same four files.
+
+    Args:
+        folder: where the .gz files lie; None for the packaged ones.
+        device: where the tensors go; None for the CPU.
+
+    Returns:
+        Training images, training labels, test images, test labels: images float32 [n, 784],
+        normalised; labels int64 [n], 0..9.
+
+    Raises:
+        DataError: a file is missing or is not the canonical one.
+
+    Example:
+        >>> images, labels, test_images, test_labels = load_mnist()
+        >>> images.shape
+        torch.Size([60000, 784])
+    """
+    folder = DATA if folder is None else folder
+    device = torch.device("cpu") if device is None else device
+    return (
+        _pixels(read_idx(TRAIN_IMAGES, folder), device),
+        read_idx(TRAIN_LABELS, folder).to(device, torch.int64),
+        _pixels(read_idx(TEST_IMAGES, folder), device),
+        read_idx(TEST_LABELS, folder).to(device, torch.int64),
+    )
+
+
+def mnist_model(seed: int) -> nn.Module:
+    """Build the 784-10-10 network without biases, its weights quantized to 2 bits, mid-rise.
+
+    Args:
+        seed: of torch's global generator, which draws the initial weights.
+
+    Returns:
+        Sequential(QuantLinear, ReLU, QuantLinear): x [batch, 784] -> logits [batch, 10].
+    """
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Linear(784, 10, bias=False), nn.ReLU(), nn.Linear(10, 10, bias=False)
+    )
+    config = fogzo.QuantConfig(
+        grid="mid-rise", bits=2, scale="fixed", granularity="channel", surrogate="identity"
+    )
+    return fogzo.quantize_(model, config)
+
+
+def mnist_task(folder: Path | None, device: torch.device) -> Task:
+    images, labels, test_images, test_labels = load_mnist(folder, device)
+
+    def batch(indices: Tensor) -> Batch:
+        indices = indices.to(device)
+        return images[indices], labels[indices]
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        inputs, targets = batch
+        return F.cross_entropy(model(inputs), targets)
+
+    @torch.no_grad()
+    def evaluate(model: nn.Module) -> tuple[float, float]:
+        train_loss = F.cross_entropy(model(images), labels)
+        hits = (model(test_images).argmax(1) == test_labels).sum()
+        return train_loss.item(), hits.item() / len(test_labels)
+
+    return Task(len(labels), batch, loss, evaluate)
+
+
+RECIPE = Recipe(
+    name="mnist",
+    about="784-10-10 network, 2-bit mid-rise weights, on MNIST (about 8,000 weights)",
+    estimators="ste,fogzo,n-spsa",
+    steps=2000,
+    seeds=3,
+    batch_size=512,
+    learning_rates={"ste": 1e-3, "fogzo": 1e-2, "n-spsa": 1e-2},
+    task=mnist_task,
+    model=mnist_model,
+)
