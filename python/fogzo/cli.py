@@ -1,0 +1,161 @@
+"""The `fogzo` command: options, exit codes and error lines; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import recipes
+from ._info import info_lines, info_object, version
+from .recipes._files import RunFolderError
+from .recipes._idx import DataError
+from .recipes._spec import UsageError
+
+DONE, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def _at_least(low: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(
+                f"got {text!r}, expected a whole number of at least {low}"
+            )
+        return value
+
+    return parse
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a positive number")
+    return value
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a recipe with several estimators side by side",
+        description="Train a recipe with each estimator and seed; write metrics, a summary and "
+        "a picture. Ctrl-C stops after the current step, --resume continues.",
+        epilog="recipes: "
+        + "; ".join(f"{name}: {recipes.get(name).about}" for name in recipes.names()),
+    )
+    train.add_argument("recipe", choices=recipes.names())
+    train.add_argument(
+        "--estimators",
+        metavar="LIST",
+        help="comma-separated ste, fogzo, n-spsa, each with options behind colons, e.g. "
+        "ste,fogzo:gamma=1e-3:probes=10,n-spsa:probes=100",
+    )
+    train.add_argument("--steps", type=_at_least(1), help="optimizer steps of each run")
+    train.add_argument("--seeds", type=_at_least(1), help="runs of each estimator")
+    train.add_argument("--batch-size", type=_at_least(1))
+    train.add_argument("--lr", type=_positive, help="Adam's initial rate for every estimator")
+    train.add_argument("--out", metavar="DIR", help="new folder (default runs/RECIPE-TIME)")
+    train.add_argument("--resume", metavar="DIR", help="continue the run in this folder")
+    train.add_argument("--data", metavar="DIR", type=Path, help="read the data files from here")
+    train.add_argument("--device", help="as torch names it (default cpu)")
+    train.add_argument("--threads", type=_at_least(1), help="CPU threads")
+    train.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="time between checkpoints (default 10)",
+    )
+    train.add_argument("--quiet", action="store_true", help="no progress, only the table")
+    train.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from .recipes._train import train
+
+    return train(args, recipes.get(args.recipe))
+
+
+def _info(args: argparse.Namespace) -> int:
+    import json
+
+    print(json.dumps(info_object(), indent=2) if args.json else "\n".join(info_lines()))
+    return DONE
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    from fogzo_kernels import selftest
+
+    print(selftest.digest(args.backend))
+    return DONE
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from fogzo_bench import run
+
+    return run(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fogzo", description="Training with 1- to 4-bit weights beyond the STE."
+    )
+    parser.add_argument("--version", action="version", version=f"fogzo-kernels {version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+
+    info = commands.add_parser("info", help="versions, CPU, backends and where files are")
+    info.add_argument("--json", action="store_true", help="as one JSON object")
+    info.set_defaults(run=_info)
+
+    selftest = commands.add_parser(
+        "selftest", help="print one hash over codes, equal on every machine and backend"
+    )
+    selftest.add_argument("--backend", help="default: the one that is chosen automatically")
+    selftest.set_defaults(run=_selftest)
+
+    from fogzo_bench import add_arguments
+
+    bench = commands.add_parser("bench", help="measure speed against stock PyTorch")
+    add_arguments(bench)
+    bench.set_defaults(run=_bench)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `fogzo` command.
+
+    Args:
+        arguments: words after `fogzo`; None for those of the process.
+
+    Returns:
+        0 done, 1 failure, 2 usage, 130 interrupted. (argparse itself exits with 2.)
+
+    Example:
+        >>> main(["--version"])  # doctest: +SKIP
+        fogzo-kernels 0.1.0
+    """
+    try:
+        args = _parser().parse_args(arguments)
+        code: int = args.run(args)
+        return code
+    except UsageError as error:
+        print(f"fogzo: {error}", file=sys.stderr)
+        return USAGE
+    except (RunFolderError, DataError) as error:
+        print(f"fogzo: {error}", file=sys.stderr)
+        return FAILURE
+    except KeyboardInterrupt:
+        print("fogzo: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
