@@ -17,8 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the benches that `args` names; returns 0, or 1 where tests fail or a bar is missed."""
+def run(args: argparse.Namespace, words: list[str]) -> int:
+    """Run the benches that `args` names.
+
+    Args:
+        args: as add_arguments defines them.
+        words: the command line behind `fogzo`.
+
+    Returns:
+        0, or 1 where tests fail or a bar is missed.
+    """
     from ._command import run as start
 
-    return start(args)
+    return start(args, words)

@@ -84,18 +84,24 @@ def uniform_noise(out: Tensor) -> Callable[[], Tensor]:
 
 def sign_noise(out: Tensor) -> Callable[[], Tensor]:
     """+-1 with equal probability by torch's own generator, preallocated."""
-    return lambda: out.bernoulli_(0.5).mul_(2).sub_(1)
+    return lambda: out.uniform_(-1, 1).sign_()
+
+
+NOISES = {"published": uniform_noise, "rademacher": sign_noise}
 
 
 def perturbed_pair(
-    w: Tensor, grad: Tensor, scale: Tensor, gamma: float, norm: float, u: Tensor
+    w: Tensor, grad: Tensor, scale: Tensor, u: Tensor, along: float, across: float, radius: float
 ) -> tuple[Tensor, Tensor]:
     """Both sides of one probe as 2-bit mid-rise values, for given noise u (variance 1).
 
-    v = sqrt(1 - gamma) e a g / N + sqrt(gamma) u;  values of w +- e a v, with s = +1.
+    v = along * e a g + across * u;  values of w +- e a v.
+
+    Args:
+        w, grad, u: float32 [N, K]; scale: float32 [N, 1].
+        along: s sqrt(1 - gamma) / N; across: sqrt(gamma).
+        radius: e, in bins.
     """
-    radius = 1 / (2 * SQRT3)
     step = scale * radius
-    shift = (grad * step).mul_(math.sqrt(1 - gamma) / norm).add_(u, alpha=math.sqrt(gamma))
-    shift.mul_(step)
+    shift = (grad * step).mul_(along).add_(u, alpha=across).mul_(step)
     return mid_rise_2(w + shift, scale), mid_rise_2(w - shift, scale)

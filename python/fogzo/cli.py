@@ -100,7 +100,7 @@ def _selftest(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from fogzo_bench import run
 
-    return run(args)
+    return run(args, args.words)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fogzo-kernels 0.1.0
     """
     try:
-        args = _parser().parse_args(arguments)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        args = _parser().parse_args(words)
+        args.words = words
         code: int = args.run(args)
         return code
     except UsageError as error:

@@ -1,0 +1,121 @@
+"""Training steps of a small model: plain PyTorch's STE, our STE, FOGZO with one probe."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fogzo
+from fogzo import recipes
+
+from . import peers
+from ._measure import measure
+from ._report import Bar, Result, copy_yardstick, fastest, say
+
+MODELS = {"mnist": "mnist"}
+TESTS = ("test_estimator*.py", "test_layers*.py")
+LR = 1e-3
+CHECK_STEPS = 3
+
+Step = Callable[[], Tensor]
+
+
+def our_step(model: nn.Module, estimator: Any, batch: tuple[Tensor, Tensor], lr: float) -> Step:
+    """One step through an estimator of ours: backward(closure), Adam."""
+    inputs, targets = batch
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+
+    def closure() -> Tensor:
+        return F.cross_entropy(model(inputs), targets)
+
+    def step() -> Tensor:
+        loss: Tensor = estimator.backward(closure)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step
+
+
+def _peer_models(model: nn.Sequential, compiled: bool) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {
+        "plain STE, detach": peers.ste_model(peers.DetachLinear, model),
+        "plain STE, Function": peers.ste_model(peers.FunctionLinear, model),
+    }
+    if compiled:
+        eager = peers.ste_model(peers.DetachLinear, model)
+        found["plain STE, compiled"] = torch.compile(eager, fullgraph=True)  # type: ignore[assignment]
+    return found
+
+
+def check_equal(name: str, peer: Step, ours: Step, exact: bool) -> None:
+    """The first steps' losses must be equal: bit for bit, or for compiled code to 1e-5 of them.
+
+    torch.compile may contract and reorder float32 sums of 784 terms: 784 * 2^-24 = 5e-5 of the
+    terms' magnitudes at worst, observed far below; three Adam steps keep it under 1e-3.
+    """
+    for number in range(CHECK_STEPS):
+        got, expected = peer().item(), ours().item()
+        if got != expected if exact else abs(got - expected) > 1e-3 * abs(expected):
+            raise RuntimeError(
+                f"bench step: {name} has loss {got} at step {number}, expected our STE's {expected}"
+            )
+
+
+def run(model: str, threads: int, rounds: int, compile_peers: bool) -> Result:
+    """Measure one training step of each variant.
+
+    Args:
+        model: mnist.
+        threads: for torch and our kernels.
+        rounds: samples per variant.
+        compile_peers: also try torch.compile (needs a C++ compiler).
+
+    Returns:
+        Times; bars: our STE at most 1.05 times, FOGZO n = 1 at most 2.2 times the fastest plain
+        PyTorch STE step, optimizer included.
+    """
+    recipe = recipes.get(MODELS[model])
+    task = recipe.task(None, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    batch = task.batch(torch.randperm(task.examples, generator=generator)[: recipe.batch_size])
+    quantized = recipe.model(0)
+    assert isinstance(quantized, nn.Sequential)
+    compiled = compile_peers and shutil.which("g++") is not None
+    if compile_peers and not compiled:
+        say("torch.compile is not measured: it needs g++ (apt-get install -y g++)")
+
+    variants: dict[str, Step] = {}
+    for name, peer in _peer_models(quantized, compiled).items():
+        ours = copy.deepcopy(quantized)
+        step = peers.ste_step(peer, batch, LR)
+        check_equal(name, step, our_step(ours, fogzo.STE(ours), batch, LR), "compiled" not in name)
+        variants[name] = step
+    names = list(variants)
+    for name, estimator in (("our STE", fogzo.STE), ("FOGZO n = 1", fogzo.FOGZO)):
+        ours = copy.deepcopy(quantized)
+        variants[name] = our_step(ours, estimator(ours), batch, LR)
+
+    elements = batch[0].numel()
+    yardstick, copied = copy_yardstick(elements)
+    times = measure({**variants, "copy": yardstick}, threads=threads, rounds=rounds)
+    copy_times = times.pop("copy")
+    divisor = fastest(times, names)
+    return Result(
+        op="step",
+        shape={"model": model, "batch": recipe.batch_size, "weights": _weights(quantized)},
+        times=times,
+        bars=[Bar("our STE", divisor, 1.05), Bar("FOGZO n = 1", divisor, 2.2)],
+        copy=copy_times,
+        copied=copied,
+    )
+
+
+def _weights(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
