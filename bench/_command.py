@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -61,10 +62,10 @@ def _tests_pass(name: str) -> bool:
 def _results(name: str, args: argparse.Namespace) -> list[Callable[[], Result]]:
     if name == "step":
         compiled = not args.no_compile
-        return [lambda: step.run(args.model, args.threads, args.rounds, compiled)]
+        return [partial(step.run, args.model, args.threads, args.rounds, compiled)]
     kinds = ("published", "rademacher")
     module = noise if name == "noise" else perturb_quantize
-    return [lambda kind=kind: module.run(kind, args.threads, args.rounds) for kind in kinds]
+    return [partial(module.run, kind, args.threads, args.rounds) for kind in kinds]
 
 
 def run(args: argparse.Namespace, words: list[str]) -> int:
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace, words: list[str]) -> int:
     """
     if any(os.environ.get(name) != value for name, value in MALLOC.items()):
         environment = {**os.environ, **MALLOC}
-        return subprocess.run([sys.executable, "-m", "fogzo.cli", *words], env=environment).returncode
+        return subprocess.run(
+            [sys.executable, "-m", "fogzo.cli", *words], env=environment
+        ).returncode
     torch.set_num_threads(args.threads)
     passed, rows = True, []
     for name in args.ops or BENCHES:

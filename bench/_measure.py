@@ -43,9 +43,7 @@ def _calls_for(call: Call, tick: Callable[[], int], least_ns: int) -> int:
 def _spread(samples: list[float]) -> Times:
     ordered = sorted(samples)
     last = len(ordered) - 1
-    return Times(
-        ordered[len(ordered) // 2], ordered[round(0.1 * last)], ordered[round(0.9 * last)]
-    )
+    return Times(ordered[len(ordered) // 2], ordered[round(0.1 * last)], ordered[round(0.9 * last)])
 
 
 def measure(

@@ -70,8 +70,7 @@ class Result:
         for bar in self.bars:
             verdict = "PASS" if self.ratio(bar) <= bar.most else "MISS"
             lines.append(
-                f"  {verdict}  {bar.variant} / {bar.divisor}: {self.ratio(bar):.3f}, "
-                f"bar {bar.most}"
+                f"  {verdict}  {bar.variant} / {bar.divisor}: {self.ratio(bar):.3f}, bar {bar.most}"
             )
         return lines
 
@@ -122,7 +121,9 @@ def _commit() -> tuple[str | None, bool | None]:
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != SOURCE:
         return None, None
-    return _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--", ".", ":!bench/results"))
+    return _git("rev-parse", "HEAD"), bool(
+        _git("status", "--porcelain", "--", ".", ":!bench/results")
+    )
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import fogzo
+
 SQRT3 = math.sqrt(3)
 
 
@@ -23,6 +25,8 @@ def mid_rise_2(w: Tensor, scale: Tensor) -> Tensor:
 
 class DetachLinear(nn.Module):
     """STE by the detach trick: w + (quantized(w) - w).detach()."""
+
+    scale: Tensor
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -56,7 +60,9 @@ def ste_model(layer: type[DetachLinear], quantized: nn.Sequential) -> nn.Sequent
     """The same network with stock layers: weights and scales of `quantized`, layer by layer."""
     return nn.Sequential(
         *(
-            layer(module.weight.detach(), module.scale) if hasattr(module, "scale") else nn.ReLU()
+            layer(module.weight.detach(), module.scale)
+            if isinstance(module, fogzo.QuantLinear)
+            else nn.ReLU()
             for module in quantized
         )
     )

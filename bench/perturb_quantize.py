@@ -78,4 +78,3 @@ def run(kind: str, threads: int, rounds: int) -> Result:
         copied=copied,
         moved=dict.fromkeys(variants, 16 * w.numel()),
     )
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import recipes
@@ -91,8 +92,13 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _selftest(args: argparse.Namespace) -> int:
+    import fogzo_kernels as fk
     from fogzo_kernels import selftest
 
+    reason = None if args.backend is None else fk.why_not(args.backend)
+    if reason is not None:
+        print(f"fogzo: selftest: {args.backend} is not used: {reason}", file=sys.stderr)
+        return FAILURE
     print(selftest.digest(args.backend))
     return DONE
 
@@ -101,6 +107,11 @@ def _bench(args: argparse.Namespace) -> int:
     from fogzo_bench import run
 
     return run(args, args.words)
+
+
+def _no_bench(args: argparse.Namespace) -> int:
+    print("fogzo: bench: fogzo_bench is not installed: pip install . (or -e .)", file=sys.stderr)
+    return FAILURE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,14 +129,21 @@ def _parser() -> argparse.ArgumentParser:
     selftest = commands.add_parser(
         "selftest", help="print one hash over codes, equal on every machine and backend"
     )
-    selftest.add_argument("--backend", help="default: the one that is chosen automatically")
+    selftest.add_argument(
+        "--backend",
+        choices=("cpu", "triton", "cuda", "reference"),
+        help="default: the one that is chosen automatically",
+    )
     selftest.set_defaults(run=_selftest)
 
-    from fogzo_bench import add_arguments
-
     bench = commands.add_parser("bench", help="measure speed against stock PyTorch")
-    add_arguments(bench)
-    bench.set_defaults(run=_bench)
+    if find_spec("fogzo_bench") is None:
+        bench.set_defaults(run=_no_bench)
+    else:
+        from fogzo_bench import add_arguments
+
+        add_arguments(bench)
+        bench.set_defaults(run=_bench)
     return parser
 
 

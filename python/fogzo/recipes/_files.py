@@ -110,7 +110,7 @@ class RunFolder:
     def _open(self, mode: str) -> None:
         for name in (METRICS, TIMING):
             try:
-                self._rows[name] = cast(BinaryIO, open(self.path / name, mode))
+                self._rows[name] = cast(BinaryIO, (self.path / name).open(mode))
             except OSError as error:
                 raise _unusable(self.path, error) from None
 

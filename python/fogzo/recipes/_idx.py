@@ -51,7 +51,9 @@ def _unpack(file: IdxFile, path: Path) -> bytes:
         packed = path.read_bytes()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise DataError(f"data: {path} cannot be read ({reason}), expected {file.describe()}") from None
+        raise DataError(
+            f"data: {path} cannot be read ({reason}), expected {file.describe()}"
+        ) from None
     try:
         return gzip.decompress(packed)
     except (OSError, EOFError, zlib.error) as error:

@@ -67,5 +67,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = []
     for line in cells:
         left = line[0].ljust(widths[0])
-        lines.append("  ".join([left, *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]))
+        lines.append(
+            "  ".join([left, *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        )
     return "\n".join(lines)

@@ -86,9 +86,7 @@ def mnist_model(seed: int) -> nn.Module:
         Sequential(QuantLinear, ReLU, QuantLinear): x [batch, 784] -> logits [batch, 10].
     """
     torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Linear(784, 10, bias=False), nn.ReLU(), nn.Linear(10, 10, bias=False)
-    )
+    model = nn.Sequential(nn.Linear(784, 10, bias=False), nn.ReLU(), nn.Linear(10, 10, bias=False))
     config = fogzo.QuantConfig(
         grid="mid-rise", bits=2, scale="fixed", granularity="channel", surrogate="identity"
     )
