@@ -22,4 +22,5 @@ def unpack(data: Tensor, bits: int, width: int) -> Tensor:
     per_byte = 8 // bits
     shifts = torch.arange(per_byte, device=data.device) * bits
     codes = (data[..., None].to(torch.int64) >> shifts) & (2**bits - 1)
-    return codes.reshape(*data.shape[:-1], -1)[..., :width].to(torch.uint8)
+    flat: Tensor = codes.reshape(*data.shape[:-1], -1)[..., :width].to(torch.uint8)
+    return flat

@@ -27,7 +27,7 @@ def probe_matmul(
     if bias is not None:
         y = y + bias.double()
     y = y.to(torch.float32 if x.dtype == torch.int8 else x.dtype)
-    return y if y.ndim == 3 else y[None]
+    return y if y.ndim == 3 else y.unsqueeze(0)
 
 
 def dense(codes: Tensor | Packed | Flips) -> Tensor:
@@ -35,7 +35,7 @@ def dense(codes: Tensor | Packed | Flips) -> Tensor:
     if isinstance(codes, Packed):
         return bytes_of.unpack(codes.data, codes.bits, codes.shape[-1])
     if isinstance(codes, Flips):
-        sides = codes.base.repeat(len(codes.count), 1, 1)
+        sides: Tensor = codes.base.repeat(len(codes.count), 1, 1)
         for side, count in enumerate(codes.count.tolist()):
             sides[side].view(-1)[codes.index[side, :count]] = codes.code[side, :count]
         return sides
