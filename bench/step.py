@@ -55,10 +55,11 @@ def _peer_models(model: nn.Sequential, compiled: bool) -> dict[str, nn.Module]:
 
 
 def check_equal(name: str, peer: Step, ours: Step, exact: bool) -> None:
-    """The first steps' losses must be equal: bit for bit, or for compiled code to 1e-5 of them.
+    """The first steps' losses must be equal: bit for bit where exact, else to 1e-3 of them.
 
-    torch.compile may contract and reorder float32 sums of 784 terms: 784 * 2^-24 = 5e-5 of the
-    terms' magnitudes at worst, observed far below; three Adam steps keep it under 1e-3.
+    The detach trick computes w + (q - w), one rounding away from q, and compiled code may contract
+    and reorder sums: a relative error near 2^-24 in each of 784 terms is at most 5e-5 of their
+    magnitudes in a logit; Adam's first steps, which take the sign of tiny gradients too, add more.
     """
     for number in range(CHECK_STEPS):
         got, expected = peer().item(), ours().item()
@@ -95,7 +96,7 @@ def run(model: str, threads: int, rounds: int, compile_peers: bool) -> Result:
     for name, peer in _peer_models(quantized, compiled).items():
         ours = copy.deepcopy(quantized)
         step = peers.ste_step(peer, batch, LR)
-        check_equal(name, step, our_step(ours, fogzo.STE(ours), batch, LR), "compiled" not in name)
+        check_equal(name, step, our_step(ours, fogzo.STE(ours), batch, LR), "Function" in name)
         variants[name] = step
     names = list(variants)
     for name, estimator in (("our STE", fogzo.STE), ("FOGZO n = 1", fogzo.FOGZO)):

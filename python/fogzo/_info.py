@@ -93,7 +93,8 @@ def info_object() -> dict[str, Any]:
 def info_lines() -> list[str]:
     """The same for reading: one line a fact, `name: value`."""
     info = info_object()
-    lines = [f"{name}: {value or 'not installed'}" for name, value in info["versions"].items()]
+    found = (f"{name} {value or 'not installed'}" for name, value in info["versions"].items())
+    lines = [f"versions: {', '.join(found)}"]
     lines.append(f"CPU: {info['cpu']}, {info['cores']} cores, {info['threads']} torch threads")
     lines.append(f"GPU: {info['device'] or 'none that torch can use'}")
     for name, reason in info["backends"].items():

@@ -1,0 +1,259 @@
+"""The command line: exit codes, error texts, files, interruption and resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fogzo.cli import main
+
+TINY = ["--seeds", "1", "--threads", "1", "--estimators", "ste,fogzo,n-spsa"]
+FIELDS = [
+    "estimator", "seed", "step", "train_loss", "gamma", "forwards", "difference", "predicted",
+    "flips",
+]  # fmt: skip
+
+
+def train(*words: object) -> int:
+    return main(["train", "mnist", "--quiet", *map(str, words)])
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fogzo.cli", "train", "mnist", *map(str, words)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+
+
+def wait_for_rows(folder: Path, rows: int) -> None:
+    """Wait until a checkpoint lies `rows` rows or more into the metrics."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        path = folder / "metrics.jsonl"
+        if (folder / "checkpoint.pt").exists() and path.read_bytes().count(b"\n") >= rows:
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"{folder} has no {rows} rows after 60 s")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of 3 x 60 steps."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert train(*TINY, "--steps", 60, "--out", out) == 0
+    return out
+
+
+def test_equal_runs_write_equal_bytes(whole: Path, tmp_path: Path) -> None:
+    assert train(*TINY, "--steps", 60, "--out", tmp_path / "again") == 0
+    first = (whole / "metrics.jsonl").read_bytes()
+    assert first == (tmp_path / "again" / "metrics.jsonl").read_bytes()
+
+
+def test_files_hold_what_is_promised(whole: Path) -> None:
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 180
+    assert all(list(row) == FIELDS for row in rows)
+    assert [row["forwards"] for row in rows if row["step"] == 1] == [6, 10, 6]
+    assert {name: row["gamma"] for row in rows if (name := row["estimator"])} == {
+        "ste": None,
+        "fogzo": 1 / 7940,
+        "n-spsa": 1.0,
+    }
+    guided = [row for row in rows if row["estimator"] == "fogzo"]
+    assert all(len(row["difference"]) == len(row["predicted"]) == 1 for row in guided)
+    assert sum(sum(row["flips"].values()) for row in guided) > 0
+    timing = [json.loads(line) for line in (whole / "timing.jsonl").read_text().splitlines()]
+    assert len(timing) == 180
+    assert all(row["seconds"] > 0 for row in timing)
+    assert (whole / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    summary = json.loads((whole / "summary.json").read_text())
+    assert set(summary) == {"config", "versions", "rows"}
+    assert summary["config"]["steps"] == 60
+    for row in summary["rows"]:
+        assert set(row) == {
+            "estimator", "seeds", "train_loss", "test_accuracy", "forwards", "seconds",
+        }  # fmt: skip
+        mean, low, high = row["train_loss"]
+        assert low <= mean <= high
+
+
+def test_table_is_printed(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--resume", whole) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    lines = printed.out.splitlines()
+    assert lines[0].split() == [
+        "estimator", "seeds", "training", "loss", "test", "accuracy", "forwards", "seconds",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[1:4]] == ["ste", "fogzo", "n-spsa"]
+    assert lines[4] == f"picture: {whole / 'curves.png'}"
+
+
+def test_sigint_then_resume_equals_the_whole_run(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(*TINY, "--steps", 60, "--out", out, "--checkpoint-seconds", 0)
+    wait_for_rows(out, 65)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"continue with: fogzo train mnist --resume {out}" in err
+    assert "\r" not in err
+    done = (out / "metrics.jsonl").read_bytes()
+    assert 65 <= done.count(b"\n") < 180
+    assert train("--resume", out) == 0
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert _numbers(out) == _numbers(whole)
+
+
+def _numbers(folder: Path) -> list[object]:
+    rows = json.loads((folder / "summary.json").read_text())["rows"]
+    return [(row["train_loss"], row["test_accuracy"], row["forwards"]) for row in rows]
+
+
+def test_sigkill_then_resume_equals_the_whole_run(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(*TINY, "--steps", 60, "--out", out, "--checkpoint-seconds", 0)
+    wait_for_rows(out, 30)
+    process.kill()
+    process.communicate(timeout=60)
+    with (out / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"estimator": "ste", "se')
+    assert train("--resume", out, "--steps", 60) == 0
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--steps", 61), "steps got 61, expected 60"),
+        (("--seeds", 2), "seeds got 2, expected 1"),
+        (("--estimators", "ste"), "estimators got ste, expected ste,fogzo,n-spsa"),
+        (("--batch-size", 8), "batch_size got 8, expected 512"),
+        (("--lr", 0.5), "lr got 0.5, expected None"),
+        (("--threads", 2), "threads got 2, expected 1"),
+        (("--out", "elsewhere"), "--out has elsewhere, expected"),
+    ],
+)
+def test_resume_with_another_configuration_is_refused(
+    whole: Path,
+    words: tuple[object, ...],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = {path.name: path.read_bytes() for path in whole.iterdir()}
+    assert train("--resume", whole, *words) == 2
+    assert says in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in whole.iterdir()}
+
+
+def test_resume_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--resume", tmp_path) == 1
+    assert "has no checkpoint.pt, expected a folder that" in capsys.readouterr().err
+
+
+def test_resume_from_damaged_files_is_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("metrics.jsonl", "timing.jsonl", "checkpoint.pt"):
+        (tmp_path / name).write_bytes((whole / name).read_bytes())
+    (tmp_path / "metrics.jsonl").write_bytes(b"{}\n")
+    assert train("--resume", tmp_path) == 1
+    assert "metrics.jsonl has 3 bytes, expected at least" in capsys.readouterr().err
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    assert train("--resume", tmp_path) == 1
+    assert "checkpoint.pt cannot be read" in capsys.readouterr().err
+    torch.save({"other": 1}, tmp_path / "checkpoint.pt")
+    assert train("--resume", tmp_path) == 1
+    assert "is not a checkpoint of `fogzo train`" in capsys.readouterr().err
+
+
+def test_used_out_is_refused(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--steps", 1, "--out", whole) == 1
+    err = capsys.readouterr().err
+    assert "expected a new or empty folder" in err
+    assert f"--resume {whole} continues it" in err
+
+
+def test_unwritable_out_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert train("--steps", 1, "--out", tmp_path / "file" / "run") == 1
+    err = capsys.readouterr().err
+    assert err == f"fogzo: train: --out {tmp_path}/file/run cannot be written (Not a directory)\n"
+
+
+def test_missing_data_is_an_error_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--steps", 1, "--out", tmp_path / "run", "--data", tmp_path) == 1
+    assert "train-images-idx3-ubyte.gz cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "cifar"], "invalid choice: 'cifar'"),
+        (["train", "mnist", "--steps", "0"], "--steps: got '0', expected a whole number"),
+        (["train", "mnist", "--lr", "-1"], "--lr: got '-1', expected a positive number"),
+        (["train", "mnist", "--estimators", "adam"], "expected one of ste, fogzo, n-spsa"),
+        (["train", "mnist", "--device", "abacus"], "--device has 'abacus', expected a device"),
+        (["train", "mnist", "--batch-size", "60001"], "at most the 60000 training examples"),
+        (["selftest", "--backend", "abacus"], "invalid choice: 'abacus'"),
+        (["bench", "nothing"], "got 'nothing', expected one of step"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_usage_errors_exit_with_2(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(words)
+    except SystemExit as exit:
+        code = exit.code
+    assert code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("fogzo-kernels 0.")
+
+
+def test_info_names_each_backend_and_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main(["info", "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["versions"]["torch"] == torch.__version__
+    for name, reason in info["backends"].items():
+        (line,) = (line for line in lines if line.startswith(f"{name}: "))
+        assert line.startswith(f"{name}: used") if reason is None else reason in line
+    assert info["backends"]["reference"] is None
+    assert Path(info["files"]["mnist"]).is_dir()
+
+
+def test_selftest_prints_one_hash_on_every_usable_backend(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["selftest", "--backend", "reference"]) == 0
+    expected = capsys.readouterr().out
+    assert len(expected) == 17
+    assert main(["selftest"]) == 0
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="checks the refusal without a GPU")
+def test_selftest_of_an_unusable_backend_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", "--backend", "triton"]) == 1
+    assert "triton is not used: no CUDA device" in capsys.readouterr().err
