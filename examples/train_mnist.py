@@ -26,7 +26,7 @@ def train(make_estimator, lr, steps, seed, batch_size=512):
     for step in range(steps):
         epoch, position = divmod(step, len(labels) // batch_size)
         if position == 0:
-            shuffle = torch.Generator().manual_seed((seed << 32) + epoch)
+            shuffle = torch.Generator().manual_seed((seed << 16) + epoch)
             order = torch.randperm(len(labels), generator=shuffle)
         batch = order[position * batch_size : (position + 1) * batch_size]
         x, y = images[batch], labels[batch]

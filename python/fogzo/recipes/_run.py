@@ -68,9 +68,9 @@ def learning_rate(peak: float, step: int, steps: int) -> float:
 class Batches:
     """Which examples each step takes, for one seed.
 
-    Epoch k is the permutation drawn by a generator seeded with seed * 2^32 + k, cut into whole
-    batches; the remainder is dropped. Any step's batch can be made alone, so resuming needs no
-    state.
+    Epoch k is the permutation drawn by a generator seeded with seed * 2^16 + k (torch's CPU
+    generator reads 32 bits of a seed), cut into whole batches; the remainder is dropped. Any
+    step's batch can be made alone, so resuming needs no state.
     """
 
     def __init__(self, seed: int, examples: int, batch_size: int) -> None:
@@ -81,7 +81,7 @@ class Batches:
         """Indices (int64 [batch_size]) of one step's examples."""
         epoch, position = divmod(step, self._examples // self._size)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed((self._seed << 32) + epoch)
+            generator = torch.Generator().manual_seed((self._seed << 16) + epoch)
             self._epoch, self._order = epoch, torch.randperm(self._examples, generator=generator)
         return self._order[position * self._size : (position + 1) * self._size]
 
@@ -99,7 +99,7 @@ class Run:
         self.model = recipe.model(seed).to(config.device)
         self.estimator = spec.make(self.model, recipe, seed)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self._peak, fused=True)
-        self.step, self.forwards, self.seconds = 0, 0, 0.0
+        self.step, self.seconds = 0, 0.0
 
     @property
     def name(self) -> str:
@@ -114,13 +114,12 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         last = self.estimator.last
-        self.forwards += last.forwards
         row = {"estimator": self.spec.label, "seed": self.seed, "step": self.step}
         metrics = {
             **row,
             "train_loss": loss.item(),
-            "gamma": _plain(last.gamma),
-            "forwards": self.forwards,
+            "gamma": _plain(last.gamma) if len(last.difference) else None,
+            "forwards": self.estimator.forwards,
             "difference": _plain(last.difference),
             "predicted": _plain(last.predicted),
             "flips": {name: _plain(count) for name, count in last.flips.items()},
@@ -133,7 +132,6 @@ class Run:
     def state(self) -> dict[str, Any]:
         return {
             "step": self.step,
-            "forwards": self.forwards,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -142,8 +140,7 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.step, self.forwards = state["step"], state["forwards"]
-        self.seconds = state["seconds"]
+        self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.estimator.load_state_dict(state["estimator"])
@@ -157,7 +154,7 @@ class Run:
             "seed": self.seed,
             "train_loss": train_loss,
             "test_accuracy": test_accuracy,
-            "forwards": self.forwards,
+            "forwards": self.estimator.forwards,
             "seconds": self.seconds,
         }
 
