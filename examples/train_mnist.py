@@ -1,6 +1,6 @@
 """The experiment of `fogzo train mnist` as a plain loop: the same numbers, nothing hidden.
 
-    python examples/train_mnist.py [steps] [seed]
+python examples/train_mnist.py [steps] [seed]
 """
 
 import math

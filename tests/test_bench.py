@@ -53,7 +53,10 @@ def test_each_round_takes_one_sample_of_every_variant(monkeypatch: pytest.Monkey
         warmup=0,
         sample_seconds=0,
     )
-    assert measured == {"a": _measure.Times(3e-9, 3e-9, 3e-9), "b": _measure.Times(5e-9, 5e-9, 5e-9)}
+    assert measured == {
+        "a": _measure.Times(3e-9, 3e-9, 3e-9),
+        "b": _measure.Times(5e-9, 5e-9, 5e-9),
+    }
     sampled = order[2:]
     assert all(sorted(sampled[at : at + 2]) == ["a", "b"] for at in range(0, 8, 2))
 

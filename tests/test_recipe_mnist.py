@@ -58,7 +58,13 @@ def test_example_gives_the_commands_numbers(tmp_path: Path) -> None:
 
 def test_curves_are_window_means_with_the_range_over_seeds() -> None:
     found = curves(
-        {"estimator": "a", "seed": seed, "step": step, "train_loss": step + seed, "forwards": 3 * step}
+        {
+            "estimator": "a",
+            "seed": seed,
+            "step": step,
+            "train_loss": step + seed,
+            "forwards": 3 * step,
+        }
         for seed in (0, 10)
         for step in range(120)
     )["a"]
