@@ -44,7 +44,7 @@ int check(const View& view, int kind, int bits) {
     if (status != FOGZO_OK) {
         return status;
     }
-    return grid_exists(kind, bits) && kind != kNoGrid ? FOGZO_OK : FOGZO_BAD_GRID;
+    return grid_exists(kind, bits) ? FOGZO_OK : FOGZO_BAD_GRID;
 }
 
 }  // namespace

@@ -92,13 +92,6 @@ struct Job {
         }
     }
 
-    void store_unrounded(const Block& block, const Bins& bins, float direction, int64_t side) const {
-        float* values = static_cast<float*>(out) + side * view.size() + block.first;
-        for (int i = 0; i < block.n; ++i) {
-            values[i] = w[block.first + i] + direction * (bins.scale[i] * bins.d[i]);
-        }
-    }
-
     void run(const Walk& walk, int64_t first, int64_t last) const {
         ProbeSources sources(draw, first_probe);
         Bins bins;
@@ -114,10 +107,6 @@ struct Job {
                 for (int s = 0; s < sides; ++s) {
                     const int64_t side = p * sides + s;
                     const float direction = s == 0 ? 1.0f : -1.0f;
-                    if (grid.kind == kNoGrid) {
-                        store_unrounded(block, bins, direction, side);
-                        continue;
-                    }
                     round_to(bins.x, bins.d, direction, block.n, grid, bins.codes);
                     store(block, bins, side);
                     if (flip_count != nullptr) {
@@ -150,7 +139,7 @@ int check(const Job& job, int bits, double gamma) {
     if (!surrogate_fits(job.grid.kind, job.draw.surrogate, job.draw.noise)) {
         return FOGZO_BAD_PAIR;
     }
-    if (job.form < 0 || job.form >= kForms || (job.grid.kind == kNoGrid && job.form != kValues)) {
+    if (job.form < 0 || job.form >= kForms) {
         return FOGZO_BAD_FORM;
     }
     return is_gamma(gamma) ? FOGZO_OK : FOGZO_BAD_GAMMA;

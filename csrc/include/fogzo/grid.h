@@ -10,9 +10,7 @@ enum GridKind : int {
     kSign = 0,
     kTernary = 1,
     kMidTread = 2,
-    kMidRise = 3,
-    kNoGrid = 4,  // the parameter stays float: values are not rounded
-    kGridKinds = 5
+    kMidRise = 3
 };
 
 // Adding and subtracting it rounds |t| < 2^22 half to even, on every backend alike.
@@ -34,13 +32,10 @@ FOGZO_FN bool grid_exists(int kind, int bits) {
     if (kind == kMidTread || kind == kMidRise) {
         return bits >= 2 && bits <= 8;
     }
-    return kind == kSign || kind == kTernary || kind == kNoGrid;
+    return kind == kSign || kind == kTernary;
 }
 
 FOGZO_FN bool surrogate_fits(int kind, int surrogate, int noise) {
-    if (kind == kNoGrid) {
-        return true;
-    }
     if (surrogate == kTrust) {
         return kind != kSign || noise == kPublished;
     }

@@ -41,7 +41,7 @@ static inline const char* fogzo_status_text(int status) {
     case FOGZO_BAD_NOISE: return "noise has an unknown number, expected 0 or 1";
     case FOGZO_BAD_GRID: return "grid has an unknown number or bits, expected one that this operation serves";
     case FOGZO_BAD_PAIR: return "surrogate does not fit the grid, expected a pair that exists";
-    case FOGZO_BAD_FORM: return "form has an unknown number, expected 0, 1 or 2 (0 without a grid)";
+    case FOGZO_BAD_FORM: return "form has an unknown number, expected 0, 1 or 2";
     case FOGZO_BAD_SIDES: return "sides is out of range, expected 1 or 2";
     case FOGZO_BAD_PROBES: return "probes is out of range, expected at least 1";
     case FOGZO_BAD_COUNTER: return "counter is out of range, expected step and probe < 2^32, tensor < 2^32 - 1";

@@ -1,0 +1,82 @@
+# make demo, make test: each makes its own virtual environment and needs only Python >= 3.11.
+# make check, make mutants, make gpu: what a change must pass beyond the tests.
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+DEMO_ARGS ?= train mnist --estimators ste,fogzo,n-spsa --steps 300 --seeds 3
+PYTEST_ARGS ?=
+SECONDS_OF_FUZZ ?= 60
+OUT ?= build/gpu
+
+DEMO := .venv-demo
+TEST := .venv-test
+TOOLS := tests/tools
+PIP := -m pip install --quiet --disable-pip-version-check
+DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
+
+.PHONY: help demo test venv-test check lint cpp-test asan fuzz static docs mutants gpu clean
+
+help:
+	@echo "make demo      train MNIST with three estimators in about two minutes"
+	@echo "make test      run the tests (under 10 minutes)"
+	@echo "make check     lint, sanitizers, fuzzing, static checks, docs"
+	@echo "make mutants   plant faults and see the tests fail"
+	@echo "make gpu       GPU tests and bench with this python's own tools, OUT=DIR"
+	@echo "PYTHON=python3.12 and TORCH='torch==2.12.0' choose another interpreter and torch"
+
+demo:
+	@$(TOOLS)/preflight.sh $(PYTHON)
+	@$(TOOLS)/venv.sh $(PYTHON) $(DEMO) "$(TORCH)" ".[train]"
+	$(DEMO)/bin/fogzo $(DEMO_ARGS) --out $(DEMO_RUN)
+	@echo "picture: $(DEMO_RUN)/curves.png"
+
+test: venv-test
+	$(TEST)/bin/pytest --durations=15 -m "not gpu" $(PYTEST_ARGS)
+
+# Editable, so that the tests, the sanitizers and the tools see one source tree.
+venv-test:
+	@$(TOOLS)/preflight.sh $(PYTHON)
+	@$(TOOLS)/venv.sh $(PYTHON) $(TEST) "$(TORCH)" -e ".[test,train]" pybind11 cmake ninja
+
+check: venv-test
+	@for part in lint static cpp-test asan fuzz docs; do \
+	  echo "== $$part"; $(MAKE) --no-print-directory $$part-only || exit 1; done
+	@echo "== all checks passed"
+
+lint cpp-test asan fuzz static docs: %: venv-test
+	@$(MAKE) --no-print-directory $*-only
+
+.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only docs-only
+lint-only:
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/mypy fogzo_kernels python/fogzo bench tests/tools setup.py
+	$(TEST)/bin/clang-format --dry-run --Werror $$(git ls-files 'csrc/*' 'tests/cpp/*')
+
+cpp-test-only:
+	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/cpp
+	build/cpp/fogzo_tests
+
+asan-only:
+	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/asan address,undefined
+	build/asan/fogzo_tests
+	$(TOOLS)/with_asan.sh $(TEST)/bin/python -m pytest -q -x -m "not gpu and not slow" $$(cat $(TOOLS)/asan_tests.txt)
+
+fuzz-only:
+	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/asan address,undefined
+	$(TOOLS)/with_asan.sh $(TEST)/bin/python $(TOOLS)/fuzz_native.py --seconds $(SECONDS_OF_FUZZ)
+
+static-only:
+	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/cpp
+	$(TEST)/bin/python $(TOOLS)/static_check.py build/cpp
+
+docs-only:
+	$(TEST)/bin/pytest -q tests/test_docs.py
+
+mutants: venv-test
+	$(TEST)/bin/python $(TOOLS)/mutants.py $(MUTANTS)
+
+gpu:
+	$(TOOLS)/gpu.sh $(PYTHON) $(OUT)
+
+clean:
+	rm -rf build dist *.egg-info .venv-demo .venv-test fogzo_kernels/*.so

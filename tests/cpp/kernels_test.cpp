@@ -1,0 +1,333 @@
+// The launchers against the headers' one-element functions, over awkward shapes, on every
+// instruction set and thread count.
+#include <cmath>
+#include <string>
+
+#include "check.h"
+#include "fogzo/cpu.h"
+#include "fogzo/estimator.h"
+#include "fogzo/grid.h"
+#include "fogzo/pack.h"
+
+using namespace fogzo;
+
+namespace {
+
+struct Shape {
+    int64_t rows, cols, scale_rows, scale_cols, offset, pitch;
+};
+
+// Width 1, a tile, one more, one less, primes, several threads' worth; offsets inside and across
+// tiles; pitches that leave gaps; tensor, channel and group scales.
+const Shape kShapes[] = {
+    {1, 1, 1, 1, 0, 1},           {3, 5, 3, 1, 1023, 5},        {1, 1023, 1, 1, 1, 1023},
+    {1, 1025, 1, 1, 0, 1025},     {2, 1024, 2, 8, 0, 4096},     {7, 129, 7, 3, 500, 129},
+    {40, 10, 1, 1, 3, 10},        {13, 127, 13, 1, 16383, 200}, {5, 4099, 5, 1, 12345, 5000},
+    {3, 20000, 3, 10, 77, 20000}, {200, 300, 200, 3, 0, 300},   {2, 17, 2, 17, kMaxElements - 100, 83},
+};
+
+struct Call {
+    Shape shape;
+    int kind, bits, surrogate, noise, form, sides;
+    int64_t probes, first_probe;
+    double gamma;
+    float norm;
+};
+
+struct Arrays {
+    std::vector<float> w, grad, scale, differences;
+};
+
+Arrays arrays_for(const Call& call) {
+    const Shape& s = call.shape;
+    Arrays a;
+    a.w = some_weights(s.rows * s.cols, 1);
+    a.grad = some_weights(s.rows * s.cols, 2);
+    a.scale = some_weights(s.scale_rows * s.scale_cols, 3);
+    for (float& value : a.scale) {
+        value = 0.05f + std::fabs(value);
+    }
+    a.differences = some_weights(call.probes, 4);
+    return a;
+}
+
+constexpr uint64_t kSeed = 0xFEDCBA9876543210ull;
+constexpr int64_t kStep = 4000000000;
+constexpr int64_t kTensor = 11;
+
+float scale_of(const Call& call, const Arrays& a, int64_t r, int64_t c) {
+    const Shape& s = call.shape;
+    return a.scale[static_cast<size_t>((s.scale_rows > 1 ? r : 0) * s.scale_cols + c / (s.cols / s.scale_cols))];
+}
+
+float d_of(const Call& call, const Arrays& a, int64_t r, int64_t c, int64_t probe) {
+    const Shape& s = call.shape;
+    const Mixture mixture = make_mixture(call.surrogate, call.noise, call.gamma);
+    const uint32_t number = static_cast<uint32_t>(call.first_probe + probe);
+    const Stream stream = {kSeed, static_cast<uint32_t>(kStep), static_cast<uint32_t>(kTensor), number};
+    const uint64_t k = static_cast<uint64_t>(s.offset + r * s.pitch + c);
+    const float bins = element_noise(stream, k, call.surrogate, call.noise, mixture.e, tanh_table());
+    const float gw = a.grad[static_cast<size_t>(r * s.cols + c)] * whitening(scale_of(call, a, r, c), mixture.e);
+    const float sign = probe_sign(kSeed, static_cast<uint32_t>(kStep), number);
+    return perturbation(alignment(mixture, sign, call.norm), gw, mixture.across, bins);
+}
+
+int64_t side_bytes(const Call& call) {
+    const Shape& s = call.shape;
+    const int bits = make_grid(call.kind, call.bits).storage_bits;
+    return call.form == 0   ? 4 * s.rows * s.cols
+           : call.form == 1 ? s.rows * s.cols
+                            : s.rows * packed_bytes(s.cols, bits);
+}
+
+void expect_perturbed(const Call& call, const Arrays& a, uint8_t* out, int64_t* flips) {
+    const Shape& s = call.shape;
+    const Grid grid = make_grid(call.kind, call.bits);
+    for (int64_t side = 0; side < call.probes * call.sides; ++side) {
+        uint8_t* at = out + side * side_bytes(call);
+        flips[side] = 0;
+        for (int64_t r = 0; r < s.rows; ++r) {
+            std::vector<uint8_t> codes;
+            for (int64_t c = 0; c < s.cols; ++c) {
+                const float scale = scale_of(call, a, r, c);
+                const float x = a.w[static_cast<size_t>(r * s.cols + c)] * (1.0f / scale);
+                const float d = d_of(call, a, r, c, side / call.sides);
+                const int code = code_of(grid, side % call.sides == 0 ? x + d : x - d);
+                flips[side] += code != code_of(grid, x) ? 1 : 0;
+                codes.push_back(static_cast<uint8_t>(code));
+                const float value = scale * value_of(grid, code);
+                if (call.form == 0) {
+                    std::memcpy(at + 4 * (r * s.cols + c), &value, 4);
+                }
+            }
+            if (call.form == 1) {
+                std::memcpy(at + r * s.cols, codes.data(), codes.size());
+            } else if (call.form == 2) {
+                pack_codes(codes.data(), s.cols, grid.storage_bits, at + r * packed_bytes(s.cols, grid.storage_bits));
+            }
+        }
+    }
+}
+
+int perturb(const Call& call, const Arrays& a, void* out, int64_t* flips, int threads) {
+    const Shape& s = call.shape;
+    return fogzo_cpu_perturb_quantize(a.w.data(), a.grad.data(), a.scale.data(), out, flips, tanh_table(), s.rows,
+                                      s.cols, s.scale_rows, s.scale_cols, s.offset, s.pitch, call.kind, call.bits,
+                                      call.surrogate, call.noise, call.form, call.sides, call.probes, call.first_probe,
+                                      kSeed, kStep, kTensor, call.gamma, call.norm, threads);
+}
+
+void test_perturb(const Call& call) {
+    const Arrays a = arrays_for(call);
+    const int64_t sides = call.probes * call.sides;
+    Guarded<uint8_t> wanted(sides * side_bytes(call));
+    Guarded<int64_t> wanted_flips(sides);
+    expect_perturbed(call, a, wanted.data(), wanted_flips.data());
+    for (const char* isa : {"scalar", "auto"}) {
+        CHECK(fogzo_cpu_set_isa(isa) == FOGZO_OK);
+        for (const int threads : {1, 2, 5}) {
+            Guarded<uint8_t> out(sides * side_bytes(call));
+            Guarded<int64_t> flips(sides);
+            CHECK(perturb(call, a, out.data(), flips.data(), threads) == FOGZO_OK);
+            CHECK(out == wanted);
+            CHECK(flips == wanted_flips);
+        }
+    }
+}
+
+void test_assemble(const Call& call) {
+    const Shape& s = call.shape;
+    const Arrays a = arrays_for(call);
+    const float e = make_mixture(call.surrogate, call.noise, call.gamma).e;
+    Guarded<float> wanted(s.rows * s.cols);
+    for (int64_t r = 0; r < s.rows; ++r) {
+        for (int64_t c = 0; c < s.cols; ++c) {
+            float sum = 0.0f;
+            for (int64_t p = 0; p < call.probes; ++p) {
+                const float term = a.differences[static_cast<size_t>(p)] * d_of(call, a, r, c, p);
+                sum = p == 0 ? term : sum + term;
+            }
+            wanted[r * s.cols + c] = sum * gain(static_cast<float>(call.probes), e, scale_of(call, a, r, c));
+        }
+    }
+    for (const char* isa : {"scalar", "auto"}) {
+        CHECK(fogzo_cpu_set_isa(isa) == FOGZO_OK);
+        for (const int threads : {1, 3}) {
+            Guarded<float> out(s.rows * s.cols);
+            std::memcpy(out.data(), a.grad.data(), sizeof(float) * a.grad.size());  // out may be grad
+            CHECK(fogzo_cpu_assemble_gradient(out.data(), a.scale.data(), a.differences.data(), out.data(),
+                                              tanh_table(), s.rows, s.cols, s.scale_rows, s.scale_cols, s.offset,
+                                              s.pitch, call.surrogate, call.noise, call.probes, call.first_probe, kSeed,
+                                              kStep, kTensor, call.gamma, call.norm, threads) == FOGZO_OK);
+            CHECK(out == wanted);
+        }
+    }
+}
+
+void test_drawing(const Shape& s, int surrogate, int noise) {
+    Guarded<float> wanted(s.rows * s.cols);
+    const float e = static_cast<float>(radius(surrogate, noise));
+    const Stream stream = {kSeed, static_cast<uint32_t>(kStep), static_cast<uint32_t>(kTensor), 6};
+    for (int64_t i = 0; i < wanted.size(); ++i) {
+        const uint64_t k = static_cast<uint64_t>(s.offset + i / s.cols * s.pitch + i % s.cols);
+        wanted[i] = element_noise(stream, k, surrogate, noise, e, tanh_table()) / e;
+    }
+    for (const char* isa : {"scalar", "auto"}) {
+        CHECK(fogzo_cpu_set_isa(isa) == FOGZO_OK);
+        for (const int threads : {1, 2}) {
+            Guarded<float> out(s.rows * s.cols);
+            CHECK(fogzo_cpu_noise(out.data(), tanh_table(), s.rows, s.cols, s.offset, s.pitch, surrogate, noise, kSeed,
+                                  kStep, kTensor, 6, threads) == FOGZO_OK);
+            CHECK(out == wanted);
+        }
+    }
+}
+
+void test_fake(const Shape& s, int kind, int bits, int surrogate) {
+    const Call call = {s, kind, bits, surrogate, 0, 0, 1, 1, 0, 0.0, 1.0f};
+    Arrays a = arrays_for(call);
+    a.w[0] = std::nanf("");
+    const Grid grid = make_grid(kind, bits);
+    for (const int threads : {1, 2}) {
+        Guarded<float> out(s.rows * s.cols);
+        Guarded<float> grad_w(s.rows * s.cols);
+        CHECK(fogzo_cpu_fake_quantize(a.w.data(), a.scale.data(), out.data(), s.rows, s.cols, s.scale_rows,
+                                      s.scale_cols, kind, bits, threads) == FOGZO_OK);
+        CHECK(fogzo_cpu_fake_quantize_backward(a.grad.data(), a.w.data(), a.scale.data(), grad_w.data(), s.rows, s.cols,
+                                               s.scale_rows, s.scale_cols, kind, bits, surrogate, threads) == FOGZO_OK);
+        bool right = out.intact() && grad_w.intact();
+        for (int64_t i = 0; i < out.size(); ++i) {
+            const float scale = scale_of(call, a, i / s.cols, i % s.cols);
+            const float x = a.w[static_cast<size_t>(i)] * (1.0f / scale);
+            const float value = scale * value_of(grid, code_of(grid, x));
+            const float slope = surrogate_slope(grid, surrogate, x);
+            const float g = slope != 0.0f ? a.grad[static_cast<size_t>(i)] * slope : 0.0f;
+            right = right && (std::isnan(x) ? std::isnan(out[i]) : bits_of(out[i]) == bits_of(value)) &&
+                    bits_of(grad_w[i]) == bits_of(g);
+        }
+        CHECK(right);
+    }
+}
+
+void test_norm() {
+    std::vector<const float*> grads, scales;
+    std::vector<int64_t> rows, cols, scale_rows, scale_cols;
+    std::vector<int> surrogates;
+    std::vector<Arrays> kept;
+    long double sum = 0.0L;
+    for (const Shape& s : kShapes) {
+        kept.push_back(arrays_for({s, 0, 0, kHardtanh, 0, 0, 1, 1, 0, 0.0, 1.0f}));
+    }
+    size_t t = 0;
+    for (const Shape& s : kShapes) {
+        const Arrays& a = kept[t++];
+        const Call call = {s, 0, 0, kHardtanh, 0, 0, 1, 1, 0, 0.0, 1.0f};
+        grads.push_back(a.grad.data());
+        scales.push_back(a.scale.data());
+        rows.push_back(s.rows);
+        cols.push_back(s.cols);
+        scale_rows.push_back(s.scale_rows);
+        scale_cols.push_back(s.scale_cols);
+        surrogates.push_back(t % 2 == 0 ? kIdentity : kTanh);
+        const float e = static_cast<float>(radius(surrogates.back(), kPublished));
+        for (int64_t i = 0; i < s.rows * s.cols; ++i) {
+            const float gw = a.grad[static_cast<size_t>(i)] * (scale_of(call, a, i / s.cols, i % s.cols) * e);
+            sum += static_cast<long double>(gw) * gw;
+        }
+    }
+    float first = 0.0f;
+    for (const int threads : {1, 2, 7}) {
+        Guarded<float> out(1);
+        CHECK(fogzo_cpu_whitened_norm(grads.data(), scales.data(), rows.data(), cols.data(), scale_rows.data(),
+                                      scale_cols.data(), surrogates.data(), static_cast<int64_t>(grads.size()),
+                                      kPublished, out.data(), threads) == FOGZO_OK);
+        CHECK(out.intact());
+        const float wanted = static_cast<float>(std::sqrt(sum));
+        CHECK(out[0] >= std::nextafter(wanted, 0.0f) && out[0] <= std::nextafter(wanted, 2.0f * wanted));
+        first = threads == 1 ? out[0] : first;
+        CHECK(out[0] == first);
+    }
+}
+
+}  // namespace
+
+void test_kernels() {
+    test_norm();
+    int turn = 0;
+    for (const Shape& s : kShapes) {
+        for (int surrogate = 0; surrogate < kSurrogates; ++surrogate) {
+            const bool for_sign = surrogate == kHardtanh || surrogate == kTanh || surrogate == kApproxSign;
+            const int kind = for_sign ? kSign : kTernary + turn % 3;
+            const int bits = 2 + turn % 7;
+            for (int noise = 0; noise < kNoiseKinds; ++noise) {
+                test_drawing(s, surrogate, noise);
+                const int64_t probes = turn % 5 == 0 ? 9 : 1 + turn % 2;  // more than there are sources
+                const double gamma = turn % 4 == 0 ? 1.0 : turn % 4 == 1 ? 0.0 : 0.01;
+                const float norm = turn % 3 == 0 ? 0.0f : 2.5f;
+                const Call call = {s, kind, bits, surrogate, noise, turn % 3, 1 + turn % 2, probes, 7, gamma, norm};
+                test_perturb(call);
+                test_assemble(call);
+                ++turn;
+            }
+            if (surrogate != kTanh) {
+                test_fake(s, kind, bits, surrogate);
+            }
+        }
+    }
+}
+
+void test_refusals() {
+    const Call good = {{3, 40, 3, 1, 0, 40}, kMidRise, 2, kIdentity, kPublished, 1, 2, 1, 0, 0.5, 1.0f};
+    struct Bad {
+        int status;
+        Call call;
+    };
+    std::vector<Bad> bad;
+    auto add = [&](int status, auto change) {
+        Call call = good;
+        change(call);
+        bad.push_back({status, call});
+    };
+    add(FOGZO_BAD_SIZE, [](Call& c) { c.shape.rows = -1; });
+    add(FOGZO_BAD_SCALE_SHAPE, [](Call& c) { c.shape.scale_rows = 2; });
+    add(FOGZO_BAD_SCALE_SHAPE, [](Call& c) { c.shape.scale_cols = 7; });
+    add(FOGZO_BAD_SCALE_SHAPE, [](Call& c) { c.shape.scale_cols = 0; });
+    add(FOGZO_BAD_GAMMA, [](Call& c) { c.gamma = std::nan(""); });
+    add(FOGZO_BAD_GAMMA, [](Call& c) { c.gamma = -0.1; });
+    add(FOGZO_BAD_GAMMA, [](Call& c) { c.gamma = 1.1; });
+    add(FOGZO_BAD_SURROGATE, [](Call& c) { c.surrogate = 6; });
+    add(FOGZO_BAD_NOISE, [](Call& c) { c.noise = 2; });
+    add(FOGZO_BAD_GRID, [](Call& c) { c.bits = 9; });
+    add(FOGZO_BAD_GRID, [](Call& c) { c.kind = 4; });
+    add(FOGZO_BAD_PAIR, [](Call& c) { c.surrogate = kTanh; });
+    add(FOGZO_BAD_FORM, [](Call& c) { c.form = 3; });
+    add(FOGZO_BAD_SIDES, [](Call& c) { c.sides = 0; });
+    add(FOGZO_BAD_PROBES, [](Call& c) { c.probes = 0; });
+    add(FOGZO_BAD_COUNTER, [](Call& c) { c.first_probe = int64_t(1) << 32; });
+    add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.offset = kMaxElements - 10; });
+    add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.offset = -1; });
+    add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.pitch = INT64_MAX; });
+    for (const Bad& b : bad) {
+        const Arrays a = arrays_for(good);
+        Guarded<uint8_t> out(side_bytes(good) * 2);
+        Guarded<int64_t> flips(2);
+        CHECK(perturb(b.call, a, out.data(), flips.data(), 1) == b.status);
+        CHECK(out.untouched() && flips.untouched());
+    }
+    for (const float value : {0.0f, -1.0f, std::nanf(""), HUGE_VALF, 7.0e-31f}) {
+        Arrays a = arrays_for(good);
+        a.scale[2] = value;
+        Guarded<uint8_t> out(side_bytes(good) * 2);
+        CHECK(perturb(good, a, out.data(), nullptr, 1) == FOGZO_BAD_SCALE_VALUE);
+        CHECK(out.untouched());
+    }
+    const Arrays a = arrays_for(good);
+    CHECK(perturb(good, a, nullptr, nullptr, 1) == FOGZO_NULL_POINTER);
+    CHECK(fogzo_cpu_noise(nullptr, nullptr, 1, 4, 0, 4, kTanh, kPublished, 0, 0, 0, 0, 1) == FOGZO_NULL_POINTER);
+    CHECK(fogzo_cpu_noise(nullptr, nullptr, 0, 4, 0, 4, kIdentity, kPublished, 0, 0, 0, 0, 1) == FOGZO_OK);
+    CHECK(fogzo_cpu_noise(nullptr, nullptr, INT64_MAX, INT64_MAX, 0, 4, 0, 0, 0, 0, 0, 0, 1) == FOGZO_BAD_SIZE);
+    CHECK(fogzo_cpu_set_isa("sse9") == FOGZO_BAD_ISA && fogzo_cpu_set_isa("auto") == FOGZO_OK);
+    for (int status = 1; status < FOGZO_STATUS_COUNT; ++status) {
+        CHECK(std::string(fogzo_status_text(status)).find(", expected ") != std::string::npos);
+    }
+}
