@@ -12,6 +12,9 @@ DEMO := .venv-demo
 TEST := .venv-test
 TOOLS := tests/tools
 PIP := -m pip install --quiet --disable-pip-version-check
+# Tests of the operations that have native code, and of the native module itself.
+ASAN_TESTS := $(wildcard $(foreach op,noise fake_quantize whitened_norm perturb_quantize \
+  assemble_gradient native,tests/test_$(op).py))
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
 .PHONY: help demo test venv-test check lint cpp-test asan fuzz static docs mutants gpu clean
@@ -59,7 +62,7 @@ cpp-test-only:
 asan-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/asan address,undefined
 	build/asan/fogzo_tests
-	$(TOOLS)/with_asan.sh $(TEST)/bin/python -m pytest -q -x -m "not gpu and not slow" $$(cat $(TOOLS)/asan_tests.txt)
+	$(TOOLS)/with_asan.sh $(TEST)/bin/python -m pytest -q -x -m "not gpu and not slow" $(ASAN_TESTS)
 
 fuzz-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/asan address,undefined

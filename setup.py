@@ -1,4 +1,4 @@
-"""Builds the two optional native modules with CMake and ninja; everything else is in pyproject.toml."""
+"""Builds the two optional native modules with CMake and ninja; pyproject.toml holds the rest."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ class CMakeBuild(build_ext):
             shutil.copyfile(built, target)
 
 
-MODULES = [Extension(f"fogzo_kernels.{name}", sources=[], optional=True) for name in ("_cpu", "_cuda")]
+NAMES = ("fogzo_kernels._cpu", "fogzo_kernels._cuda")
+MODULES = [Extension(name, sources=[], optional=True) for name in NAMES]
 
 setup(ext_modules=MODULES, cmdclass={"build_ext": CMakeBuild})

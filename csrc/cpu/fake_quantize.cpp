@@ -21,8 +21,7 @@ template <int surrogate>
 void backward(const float* grad, const float* w, float* grad_w, int n, float a, const Grid& grid) {
     const float inverse = 1.0f / a;
     for (int i = 0; i < n; ++i) {
-        const float slope = surrogate_slope(grid, surrogate, w[i] * inverse);
-        grad_w[i] = slope != 0.0f ? grad[i] * slope : 0.0f;
+        grad_w[i] = surrogate_gradient(grid, surrogate, w[i] * inverse, grad[i]);
     }
 }
 

@@ -82,12 +82,12 @@ void test_grid() {
     CHECK(surrogate_fits(kSign, kTrust, kPublished) && !surrogate_fits(kSign, kTrust, kRademacher));
     CHECK(!surrogate_fits(kSign, kClipped, kPublished) && !surrogate_fits(kMidRise, kTanh, kPublished));
     const Grid grid = make_grid(kMidRise, 2);
-    CHECK(surrogate_slope(grid, kClipped, 1.5f) == 1.0f);
-    CHECK(surrogate_slope(grid, kClipped, std::nextafter(1.5f, 2.0f)) == 0.0f);
-    CHECK(surrogate_slope(grid, kClipped, kNan) == 0.0f);
-    CHECK(surrogate_slope(grid, kTrust, 2.0f) == 1.0f && surrogate_slope(grid, kTrust, 2.1f) == 0.0f);
-    CHECK(surrogate_slope(make_grid(kSign, 0), kApproxSign, -0.25f) == 1.5f);
-    CHECK(surrogate_slope(make_grid(kSign, 0), kApproxSign, 1.0f) == 0.0f);
+    CHECK(surrogate_gradient(grid, kClipped, 1.5f, 3.0f) == 3.0f);
+    CHECK(surrogate_gradient(grid, kClipped, std::nextafter(1.5f, 2.0f), 3.0f) == 0.0f);
+    CHECK(surrogate_gradient(grid, kClipped, kNan, 3.0f) == 0.0f);
+    CHECK(surrogate_gradient(grid, kTrust, 2.0f, 3.0f) == 3.0f && surrogate_gradient(grid, kTrust, 2.1f, 3.0f) == 0.0f);
+    CHECK(surrogate_gradient(make_grid(kSign, 0), kApproxSign, -0.25f, 3.0f) == 4.5f);
+    CHECK(surrogate_gradient(make_grid(kSign, 0), kApproxSign, 1.0f, 3.0f) == 0.0f);
 }
 
 void test_pack() {

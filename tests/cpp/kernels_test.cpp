@@ -200,8 +200,7 @@ void test_fake(const Shape& s, int kind, int bits, int surrogate) {
             const float scale = scale_of(call, a, i / s.cols, i % s.cols);
             const float x = a.w[static_cast<size_t>(i)] * (1.0f / scale);
             const float value = scale * value_of(grid, code_of(grid, x));
-            const float slope = surrogate_slope(grid, surrogate, x);
-            const float g = slope != 0.0f ? a.grad[static_cast<size_t>(i)] * slope : 0.0f;
+            const float g = surrogate_gradient(grid, surrogate, x, a.grad[static_cast<size_t>(i)]);
             right = right && (std::isnan(x) ? std::isnan(out[i]) : bits_of(out[i]) == bits_of(value)) &&
                     bits_of(grad_w[i]) == bits_of(g);
         }
@@ -306,7 +305,9 @@ void test_refusals() {
     add(FOGZO_BAD_COUNTER, [](Call& c) { c.first_probe = int64_t(1) << 32; });
     add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.offset = kMaxElements - 10; });
     add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.offset = -1; });
-    add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.pitch = INT64_MAX; });
+    add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.pitch = kMaxElements; });
+    add(FOGZO_BAD_PITCH, [](Call& c) { c.shape.pitch = INT64_MAX; });
+    add(FOGZO_BAD_PITCH, [](Call& c) { c.shape.pitch = 39; });
     for (const Bad& b : bad) {
         const Arrays a = arrays_for(good);
         Guarded<uint8_t> out(side_bytes(good) * 2);

@@ -2,8 +2,8 @@
 // returns a fogzo_status. All arrays are dense and row-major.
 //
 // A weight is viewed as [rows, cols]; scale is [scale_rows, scale_cols] with scale_rows 1 or rows and
-// scale_cols a divisor of cols. Element (r, c) has number offset + r * row_pitch + c in the noise.
-// threads: at most this many; results do not depend on it.
+// scale_cols a divisor of cols. Element (r, c) has number offset + r * row_pitch + c in the noise; row_pitch is at
+// least cols. threads: at most this many; results do not depend on it.
 #pragma once
 #include <stdint.h>
 

@@ -20,7 +20,7 @@ struct Draw {
 
 // A size or a pitch beyond the largest element number is refused before it is multiplied.
 FOGZO_FN bool numbers_fit(const Draw& draw, int64_t rows, int64_t cols) {
-    if (draw.offset < 0 || draw.offset >= kMaxElements || draw.row_pitch < 0 || cols > kMaxElements) {
+    if (draw.offset < 0 || draw.offset >= kMaxElements || cols > kMaxElements) {
         return false;
     }
     const int64_t room = kMaxElements - draw.offset - cols;  // for (rows - 1) * row_pitch
@@ -45,7 +45,13 @@ FOGZO_FN int check_draw(const Draw& draw, int64_t rows, int64_t cols, int64_t fi
         first_probe >= word || probes > word - first_probe) {
         return FOGZO_BAD_COUNTER;
     }
-    return rows < 1 || cols < 1 || numbers_fit(draw, rows, cols) ? FOGZO_OK : FOGZO_TOO_MANY_ELEMENTS;
+    if (rows < 1 || cols < 1) {
+        return FOGZO_OK;
+    }
+    if (draw.row_pitch < cols || draw.row_pitch > kMaxElements) {
+        return FOGZO_BAD_PITCH;
+    }
+    return numbers_fit(draw, rows, cols) ? FOGZO_OK : FOGZO_TOO_MANY_ELEMENTS;
 }
 
 }  // namespace fogzo

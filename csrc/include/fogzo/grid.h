@@ -6,12 +6,7 @@
 
 namespace fogzo {
 
-enum GridKind : int {
-    kSign = 0,
-    kTernary = 1,
-    kMidTread = 2,
-    kMidRise = 3
-};
+enum GridKind : int { kSign = 0, kTernary = 1, kMidTread = 2, kMidRise = 3 };
 
 // Adding and subtracting it rounds |t| < 2^22 half to even, on every backend alike.
 constexpr float kRoundToEven = 12582912.0f;
@@ -79,14 +74,14 @@ FOGZO_FN int code_of(const Grid& grid, float x) {
 // Exact, and +0 for the value zero.
 FOGZO_FN float value_of(const Grid& grid, int code) { return grid.v_min + grid.step * static_cast<float>(code); }
 
-// What the surrogate lets through: the factor on the gradient of one element; tanh is not served.
-FOGZO_FN float surrogate_slope(const Grid& grid, int surrogate, float x) {
+// grad * h'(x) for every surrogate but tanh; masks are closed and made from the unrounded x.
+FOGZO_FN float surrogate_gradient(const Grid& grid, int surrogate, float x, float grad) {
     switch (surrogate) {
-    case kIdentity: return 1.0f;
-    case kClipped: return x >= grid.v_min && x <= grid.v_max ? 1.0f : 0.0f;
-    case kHardtanh: return x >= -1.0f && x <= 1.0f ? 1.0f : 0.0f;
-    case kApproxSign: return x >= -1.0f && x <= 1.0f ? 2.0f - 2.0f * fabsf(x) : 0.0f;
-    default: return fabsf(value_of(grid, code_of(grid, x)) - x) <= 0.5f ? 1.0f : 0.0f;
+    case kIdentity: return grad;
+    case kClipped: return x >= grid.v_min && x <= grid.v_max ? grad : 0.0f;
+    case kHardtanh: return x >= -1.0f && x <= 1.0f ? grad : 0.0f;
+    case kApproxSign: return x >= -1.0f && x <= 1.0f ? grad * (2.0f - 2.0f * fabsf(x)) : 0.0f;
+    default: return fabsf(value_of(grid, code_of(grid, x)) - x) <= 0.5f ? grad : 0.0f;
     }
 }
 

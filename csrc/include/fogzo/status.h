@@ -24,7 +24,8 @@ enum fogzo_status {
     FOGZO_BAD_ISA = 15,
     FOGZO_NO_DEVICE = 16,
     FOGZO_DEVICE_ERROR = 17,
-    FOGZO_STATUS_COUNT = 18
+    FOGZO_BAD_PITCH = 18,
+    FOGZO_STATUS_COUNT = 19
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -51,6 +52,7 @@ static inline const char* fogzo_status_text(int status) {
         return "isa is not available, expected auto, scalar, or avx2 where the CPU and the build have it";
     case FOGZO_NO_DEVICE: return "device is missing, expected a CUDA device";
     case FOGZO_DEVICE_ERROR: return "device reported an error, expected none";
+    case FOGZO_BAD_PITCH: return "row_pitch is out of range, expected a number from the number of columns to 2^35";
     default: return "status is unknown, expected one of this table";
     }
 }

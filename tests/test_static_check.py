@@ -1,0 +1,86 @@
+"""Each static check finds the fault it is there for, and lets correct code through."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+spec = importlib.util.spec_from_file_location("static_check", ROOT / "tests/tools/static_check.py")
+assert spec is not None
+assert spec.loader is not None
+static_check = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(static_check)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  1f:\tvfmadd231ps %ymm1,%ymm2,%ymm3",
+        "  1f:\tvfnmadd132ss %xmm1,%xmm2,%xmm3",
+        "  1f:\tvfmsub213ps %ymm1,%ymm2,%ymm3",
+        "  1f:\trcpps %xmm0,%xmm1",
+        "  1f:\tvrsqrtps %ymm0,%ymm1",
+        "  1f:\trsqrtss %xmm0,%xmm1",
+        "  1f:\tvrcp14ps %zmm0,%zmm1",
+    ],
+)
+def test_inexact_cpu_instructions_are_found(line):
+    assert static_check.inexact_cpu(f"x\n{line}\ny\n") == [line.strip()]
+
+
+def test_exact_cpu_instructions_pass():
+    code = "  1f:\tsqrtps %xmm0,%xmm1\n  2f:\tvdivps %ymm1,%ymm2,%ymm3\n  3f:\tmulss %xmm0,%xmm1\n"
+    assert static_check.inexact_cpu(code) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["  1f:\tvaddps %ymm1,%ymm2,%ymm3", "  1f:\tvmovups 0x8(%rax),%xmm1"]
+)
+def test_avx_in_portable_objects_is_found(line):
+    assert static_check.leaked_avx(line) == [line.strip()]
+    base = "  1f:\tmovups 0x8(%rax),%xmm1\n  2f:\tcvtdq2ps %xmm0,%xmm1"
+    assert static_check.leaked_avx(base) == []
+
+
+def test_shared_functions_are_found():
+    assert static_check.shared_functions("0000 W _ZNSt6vectorIfE4sizeEv\n0000 T _Z1fv\n") == [
+        "0000 W _ZNSt6vectorIfE4sizeEv"
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "div.full.f32 %f1, %f2, %f3;",
+        "div.approx.f32 %f1, %f2, %f3;",
+        "sqrt.approx.ftz.f32 %f1, %f2;",
+        "mul.ftz.f32 %f1, %f2, %f3;",
+        "fma.rn.f32 %f1, %f2, %f3, %f4;",
+    ],
+)
+def test_inexact_ptx_is_found(line):
+    assert static_check.inexact_ptx(f"\t{line}\n") == [line]
+
+
+def test_exact_ptx_passes():
+    code = "div.rn.f32 %f1, %f2, %f3;\nsqrt.rn.f32 %f1, %f2;\nmad.lo.s32 %r1, %r2, %r3;\n// fma.\n"
+    assert static_check.inexact_ptx(code) == []
+
+
+def test_spills_and_stacks_are_found():
+    good = "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
+    bad = "    16 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
+    assert static_check.spills(f"{good}\n{bad}\n") == [bad.strip()]
+    assert static_check.spills("    0 bytes stack frame, 120 bytes spill stores")
+
+
+def test_torch_in_csrc_is_found(tmp_path):
+    source = tmp_path / "a.cpp"
+    source.write_text("#include <torch/extension.h>\nint torchlight;\n")
+    assert static_check.mentions_torch([source]) == [f"{source}: #include <torch/extension.h>"]
+    files = [path for path in (ROOT / "csrc").rglob("*") if path.is_file()]
+    assert files
+    assert static_check.mentions_torch(files) == []

@@ -1,0 +1,421 @@
+"""Call the `_cpu` bindings with random and with broken arguments; meant to run under sanitizers.
+
+A good call must be accepted, equal the reference bit for bit and leave the bytes around its output
+alone. A call with one broken argument must be refused and write nothing.
+
+usage: fuzz_native.py [--seconds S] [--cases N] [--seed K]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import fogzo_kernels as fk
+from fogzo_kernels import _native
+
+SURROGATES = ("identity", "clipped", "hardtanh", "tanh", "approx_sign", "trust")
+NOISES = ("published", "rademacher")
+FORMS = ("values", "codes", "packed")
+_cpu = _native.module("_cpu")
+GUARD = 64
+TABLE = np.arctanh((2 * np.arange(32768) + 1) / 65536).astype(np.float32)
+WIDTHS = (1, 2, 3, 7, 8, 9, 31, 127, 128, 129, 1000, 1023, 1024, 1025, 2049, 5000)
+
+
+class Guarded:
+    """An output array with watched bytes on both sides, all 0xA5 before a call."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: type) -> None:
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        self.raw = np.full(size + 2 * GUARD, 0xA5, np.uint8)
+        self.array: Any = self.raw[GUARD : GUARD + size].view(dtype).reshape(shape)
+        self.address = self.raw.ctypes.data + GUARD
+
+    def intact(self) -> bool:
+        return bool((self.raw[:GUARD] == 0xA5).all() and (self.raw[-GUARD:] == 0xA5).all())
+
+    def untouched(self) -> bool:
+        return bool((self.raw == 0xA5).all())
+
+
+class Case:
+    """Random good arguments of every operation, by name."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        data = np.random.default_rng(rng.getrandbits(64))
+        self.rows = rng.choice((1, 1, 2, 3, 5, 17))
+        self.cols = rng.choice(WIDTHS)
+        groups = [g for g in (2, 3, 4, 8) if self.cols % g == 0]
+        self.scale_rows, self.scale_cols = rng.choice(
+            [(1, 1), (self.rows, 1), *((self.rows, g) for g in groups)]
+        )
+        kind = rng.choice(("sign", "ternary", "mid-tread", "mid-rise"))
+        bits = rng.randint(2, 8) if kind.startswith("mid") else None
+        self.grid = fk.Grid(kind, bits)
+        self.noise = rng.randrange(2)
+        self.surrogate = rng.choice((2, 3, 4) if kind == "sign" else (0, 1, 5))
+        self.shape = (self.rows, self.cols)
+        self.w = self.values(data, self.shape)
+        self.grad = self.values(data, self.shape)
+        scales = 10.0 ** data.uniform(-6, 6, (self.scale_rows, self.scale_cols))
+        self.scale = scales.astype(np.float32)
+        if rng.random() < 0.05:
+            self.scale[:] = rng.choice((2.0**-100, 2.0**-99, 3.0e38))
+        with np.errstate(over="ignore"):
+            self.w *= self.scale.repeat(self.cols // self.scale_cols, axis=1)
+        self.row_pitch = rng.choice((self.cols, self.cols, self.cols + rng.randrange(3000)))
+        end = 2**35 - (self.rows - 1) * self.row_pitch - self.cols
+        self.offset = rng.choice((0, 1, 1023, 1024, 16383, rng.randrange(end), end))
+        self.seed = rng.getrandbits(64)
+        self.step = rng.choice((0, 1, 2**32 - 1, rng.getrandbits(32)))
+        self.tensor = rng.choice((0, 1, 2**32 - 2, rng.randrange(2**32 - 1)))
+        self.probes = rng.choice((1, 1, 2, 3, 9))
+        self.first_probe = rng.choice((0, 1, 2**32 - 9))
+        self.gamma = rng.choice((0.0, 1.0, 1e-12, 1 - 1e-9, rng.random()))
+        self.norm = rng.choice((0.0, 1.0, 1e-31, 2.0**-100, 1e30, float("inf"), float("nan")))
+        self.form = rng.randrange(3)
+        self.sides = rng.choice((1, 2))
+        self.differences = self.values(data, (self.probes,))
+        self.threads = rng.choice((1, 1, 2, 4))
+
+    def values(self, data: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        array = data.normal(0, 2, shape).astype(np.float32)
+        if self.rng.random() < 0.3:  # ties, zeros and what is no number
+            odd = np.array(
+                (0.0, -0.0, 0.5, -0.5, 1.0, 1.5, 2.5, 1e-45, 3e38, np.inf, -np.inf, np.nan),
+                np.float32,
+            )
+            where = data.random(shape) < 0.1
+            array[where] = data.choice(odd, int(where.sum()))
+        return array
+
+    def public_scale(self) -> Any:
+        if self.scale.size == 1:
+            return self.scale.reshape(())
+        if self.scale_cols == 1:
+            return self.scale
+        return self.scale.reshape(self.scale_rows, self.scale_cols, 1)
+
+    def draw(self, probe_name: str = "first_probe") -> dict[str, Any]:
+        return {
+            "seed": self.seed,
+            "step": self.step,
+            "tensor": self.tensor,
+            probe_name: self.first_probe,
+            "noise": NOISES[self.noise],
+            "offset": self.offset,
+            "row_pitch": self.row_pitch,
+        }
+
+
+# Each returns the binding's arguments by name, its outputs, and the reference's results.
+Prepared = tuple[dict[str, Any], list[Guarded], Callable[[], list[Any]]]
+
+
+def sizes(c: Case) -> dict[str, int]:
+    return {
+        "rows": c.rows,
+        "cols": c.cols,
+        "scale_rows": c.scale_rows,
+        "scale_cols": c.scale_cols,
+    }
+
+
+def coordinates(c: Case) -> dict[str, int]:
+    return {"seed": c.seed, "step": c.step, "tensor": c.tensor}
+
+
+def noise(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.float32)
+    arguments = {
+        "out": out.address,
+        "table": TABLE.ctypes.data,
+        "rows": c.rows,
+        "cols": c.cols,
+        "offset": c.offset,
+        "row_pitch": c.row_pitch,
+        "surrogate": c.surrogate,
+        "noise": c.noise,
+        **coordinates(c),
+        "probe": c.first_probe,
+        "threads": c.threads,
+    }
+
+    def reference() -> list[Any]:
+        u = fk.noise(c.shape, SURROGATES[c.surrogate], **c.draw("probe"))
+        return [np.asarray(u)]
+
+    return arguments, [out], reference
+
+
+def fake_quantize(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.float32)
+    arguments = {
+        "w": c.w.ctypes.data,
+        "scale": c.scale.ctypes.data,
+        "out": out.address,
+        **sizes(c),
+        "grid": c.grid.number,
+        "bits": c.grid.code_bits,
+        "threads": c.threads,
+    }
+    return arguments, [out], lambda: [fk.fake_quantize(c.w, c.public_scale(), c.grid)]
+
+
+def fake_quantize_backward(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.float32)
+    c.surrogate = 2 if c.surrogate == 3 else c.surrogate
+    arguments = {
+        "grad": c.grad.ctypes.data,
+        "w": c.w.ctypes.data,
+        "scale": c.scale.ctypes.data,
+        "grad_w": out.address,
+        **sizes(c),
+        "grid": c.grid.number,
+        "bits": c.grid.code_bits,
+        "surrogate": c.surrogate,
+        "threads": c.threads,
+    }
+
+    def reference() -> list[Any]:
+        name = SURROGATES[c.surrogate]
+        return [
+            fk.fake_quantize_backward(
+                c.grad, c.w, c.public_scale(), c.grid, name, needs_scale_grad=False
+            )[0]
+        ]
+
+    return arguments, [out], reference
+
+
+def whitened_norm(c: Case) -> Prepared:
+    out = Guarded((), np.float32)
+    arguments = {
+        "grads": [c.grad.ctypes.data, c.w.ctypes.data],
+        "scales": [c.scale.ctypes.data] * 2,
+        **{name: [size] * 2 for name, size in sizes(c).items()},
+        "surrogates": [c.surrogate, 0],
+        "noise": c.noise,
+        "out": out.address,
+        "threads": c.threads,
+    }
+
+    def reference() -> list[Any]:
+        scale = c.public_scale()
+        names = [SURROGATES[c.surrogate], "identity"]
+        return [fk.whitened_norm([c.grad, c.w], [scale, scale], names, noise=NOISES[c.noise])]
+
+    return arguments, [out], reference
+
+
+def perturb_quantize(c: Case) -> Prepared:
+    sides = c.probes * c.sides
+    storage = c.grid.storage_bits
+    width = (c.cols * storage + 7) // 8 if c.form == 2 else c.cols
+    out = Guarded((sides, c.rows, width), np.float32 if c.form == 0 else np.uint8)
+    flips = Guarded((sides,), np.int64)
+    arguments = {
+        "w": c.w.ctypes.data,
+        "grad": c.grad.ctypes.data,
+        "scale": c.scale.ctypes.data,
+        "out": out.address,
+        "flip_count": flips.address,
+        "table": TABLE.ctypes.data,
+        **sizes(c),
+        "offset": c.offset,
+        "row_pitch": c.row_pitch,
+        "grid": c.grid.number,
+        "bits": c.grid.code_bits,
+        "surrogate": c.surrogate,
+        "noise": c.noise,
+        "form": c.form,
+        "sides": c.sides,
+        "probes": c.probes,
+        "first_probe": c.first_probe,
+        **coordinates(c),
+        "gamma": c.gamma,
+        "norm": c.norm,
+        "threads": c.threads,
+    }
+
+    def reference() -> list[Any]:
+        counts = np.zeros(sides, np.int64)
+        result = fk.perturb_quantize(
+            c.w,
+            c.grad,
+            c.public_scale(),
+            c.grid,
+            SURROGATES[c.surrogate],
+            **c.draw(),
+            probes=c.probes,
+            gamma=c.gamma,
+            norm=c.norm,
+            form=FORMS[c.form],
+            sides="both" if c.sides == 2 else "plus",
+            flip_count=counts,
+        )
+        return [result.data if c.form == 2 else result, counts]
+
+    return arguments, [out, flips], reference
+
+
+def assemble_gradient(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.float32)
+    arguments = {
+        "grad": c.grad.ctypes.data,
+        "scale": c.scale.ctypes.data,
+        "differences": c.differences.ctypes.data,
+        "out": out.address,
+        "table": TABLE.ctypes.data,
+        **sizes(c),
+        "offset": c.offset,
+        "row_pitch": c.row_pitch,
+        "surrogate": c.surrogate,
+        "noise": c.noise,
+        "probes": c.probes,
+        "first_probe": c.first_probe,
+        **coordinates(c),
+        "gamma": c.gamma,
+        "norm": c.norm,
+        "threads": c.threads,
+    }
+
+    def reference() -> list[Any]:
+        name = SURROGATES[c.surrogate]
+        args = (c.grad, c.public_scale(), c.differences, name)
+        return [fk.assemble_gradient(*args, **c.draw(), gamma=c.gamma, norm=c.norm)]
+
+    return arguments, [out], reference
+
+
+OPS = (
+    noise,
+    fake_quantize,
+    fake_quantize_backward,
+    whitened_norm,
+    perturb_quantize,
+    assemble_gradient,
+)
+BROKEN: dict[str, tuple[Any, ...]] = {
+    "rows": (-1, 2**62),
+    "cols": (-1, 2**62),
+    "scale_cols": (0, -1, 2**40),
+    "scale_rows": (0, -5, 2**40),
+    "offset": (-1, 2**35, 2**63 - 1),
+    "row_pitch": (-1, 0, 2**62),
+    "surrogate": (-1, 6, 2**31 - 1),
+    "noise": (-1, 2),
+    "grid": (-1, 4),
+    "form": (-1, 3),
+    "sides": (0, 3),
+    "probes": (0, -1, 2**62),
+    "first_probe": (-1, 2**32),
+    "probe": (-1, 2**32),
+    "step": (-1, 2**32),
+    "tensor": (-1, 2**32 - 1),
+    "gamma": (-1e-9, 1.0000001, float("nan"), float("inf")),
+    "out": (0,),
+    "w": (0,),
+    "grad": (0,),
+    "grad_w": (0,),
+    "differences": (0,),
+    "scale": (0,),
+    "scale values": (0.0, -1.0, float("nan"), float("inf"), 7e-31),
+}
+
+
+def same(op: str, got: Any, wanted: Any) -> bool:
+    wanted = np.asarray(wanted).reshape(got.shape)
+    if op == "whitened_norm":  # another order of summation: one unit in the last place
+        if not np.isfinite(wanted):
+            return bool(np.array_equal(got, wanted, equal_nan=True))
+        return bool(abs(got - wanted) <= np.spacing(abs(wanted)))
+    if got.dtype != np.float32:
+        return bool(np.array_equal(got, wanted))
+    nan = np.isnan(wanted)  # which NaN is not promised
+    bits = got.view(np.int32) == wanted.astype(np.float32).view(np.int32)
+    return bool((np.isnan(got) == nan).all() and (bits | nan).all())
+
+
+def break_one(c: Case, arguments: dict[str, Any]) -> str:
+    """Spoil one argument in place; its name."""
+    named = [n for n in BROKEN if n in arguments or (n == "scale values" and "scale" in arguments)]
+    if "grads" in arguments:  # whitened_norm, by lists
+        name = c.rng.choice(("rows", "scales", "surrogates", "grads", "scale_cols"))
+        arguments[name] = [*arguments[name][:-1], -1 if name in ("rows", "surrogates") else 0]
+        return name
+    name = c.rng.choice(named)
+    if name == "scale values":
+        c.scale.reshape(-1)[c.rng.randrange(c.scale.size)] = c.rng.choice(BROKEN[name])
+    else:
+        arguments[name] = c.rng.choice(BROKEN[name])
+    return name
+
+
+def describe(op: str, arguments: dict[str, Any]) -> str:
+    return f"{op}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
+
+
+def one(op: Callable[[Case], Prepared], rng: random.Random) -> tuple[str, str | None]:
+    """Run one case: what happened to it, and the fault found if any."""
+    c = Case(rng)
+    arguments, outputs, reference = op(c)
+    name = op.__name__
+    binding = getattr(_cpu, name)
+    _cpu.set_isa(rng.choice(("auto", "scalar")))
+    if rng.random() < 0.35:
+        what = break_one(c, arguments)
+        if binding(*arguments.values()) == 0:
+            return "accepted", f"{describe(name, arguments)}: accepted, though {what} is broken"
+        if not all(output.untouched() for output in outputs):
+            return "refused", f"{describe(name, arguments)}: refused after writing"
+        return "refused", None
+    status = binding(*arguments.values())
+    if status:
+        return "refused", f"{describe(name, arguments)}: {_cpu.status_text(status)}"
+    if not all(output.intact() for output in outputs):
+        return "accepted", f"{describe(name, arguments)}: wrote outside its output"
+    with fk.use_backend("reference"):
+        for output, wanted in zip(outputs, reference(), strict=True):
+            if not same(name, output.array, wanted):
+                return "accepted", f"{describe(name, arguments)}: differs from the reference"
+    return "accepted", None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="stop after this long")
+    parser.add_argument("--cases", type=int, default=10**9, help="stop after so many cases")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    end = time.monotonic() + args.seconds
+    counts: Counter[str] = Counter()
+    faults = 0
+    number = 0
+    while number < args.cases and time.monotonic() < end and faults < 5:
+        rng = random.Random(f"{args.seed}/{number}")
+        op = OPS[number % len(OPS)]
+        outcome, fault = one(op, rng)
+        counts[outcome] += 1
+        number += 1
+        if fault:
+            faults += 1
+            print(f"case {args.seed}/{number - 1}: {fault}", flush=True)
+    print(
+        f"fuzz: {number} cases, {counts['accepted']} accepted and equal to the reference, "
+        f"{counts['refused']} refused, {faults} faults"
+    )
+    return 1 if faults or not counts["accepted"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
