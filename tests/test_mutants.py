@@ -1,0 +1,31 @@
+"""The planted faults still fit the tree; `make mutants` runs them."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+spec = importlib.util.spec_from_file_location("mutants", ROOT / "tests/tools/mutants.py")
+assert spec is not None
+assert spec.loader is not None
+mutants = importlib.util.module_from_spec(spec)
+sys.modules["mutants"] = mutants  # its dataclass looks itself up there
+spec.loader.exec_module(mutants)
+
+
+def test_every_fault_applies_once_and_names_tests_that_exist():
+    for mutant in mutants.load():
+        for test in mutant.tests:
+            if test in mutants.TOOLS:
+                continue
+            file, _, rest = test.partition("::")
+            text = (ROOT / file).read_text()
+            for name in re.sub(r"\[.*", "", rest).split("::") if rest else []:
+                assert re.search(rf"\b(def|class) {name}\b", text), f"{mutant.name}: {test}"
+
+
+def test_there_are_enough():
+    assert len(mutants.load()) >= 14

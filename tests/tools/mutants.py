@@ -1,0 +1,206 @@
+"""Plant each fault of tests/mutants.toml in a copy of the tree; the tests it names must fail.
+
+A fault counts as caught only when its tests ran and failed; without it all of them must pass.
+
+usage: mutants.py [NAME ...]    (all faults, or those whose names contain a NAME)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "build/mutants"
+TREE = WORK / "tree"
+TOOLS = ("cpp", "static")  # what a fault may name besides pytest's node ids
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header")
+LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted fault: `find` in `file` becomes `replace`, and `tests` must notice."""
+
+    name: str
+    file: str
+    find: str
+    replace: str
+    tests: tuple[str, ...]
+    needs: str = ""  # "avx2" or "nvcc": skipped where the machine has none
+
+    @property
+    def native(self) -> bool:
+        return self.file.startswith("csrc/") or self.file == "CMakeLists.txt"
+
+
+def load(path: Path = ROOT / "tests/mutants.toml") -> list[Mutant]:
+    """The faults of a file, checked to be well formed and to apply to this tree."""
+    mutants = []
+    for entry in tomllib.loads(path.read_text())["mutant"]:
+        mutant = Mutant(**{**entry, "tests": tuple(entry["tests"])})
+        count = (ROOT / mutant.file).read_text().count(mutant.find)
+        if count != 1:
+            raise SystemExit(
+                f"mutants: {mutant.name}: find occurs {count} times in {mutant.file}, expected once"
+            )
+        if not mutant.tests or mutant.find == mutant.replace:
+            raise SystemExit(f"mutants: {mutant.name}: expected tests and a changed text")
+        mutants.append(mutant)
+    names = [mutant.name for mutant in mutants]
+    if len(set(names)) != len(names):
+        raise SystemExit("mutants: two faults have one name")
+    return mutants
+
+
+def missing(needs: str) -> bool:
+    if needs == "avx2":
+        cpu = Path("/proc/cpuinfo")
+        return not (cpu.exists() and "avx2" in cpu.read_text())
+    return needs == "nvcc" and shutil.which("nvcc") is None
+
+
+def copy_tree() -> None:
+    """Tracked and new files, none of git's ignored ones; the build tree of an earlier run stays."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    wanted = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+    for path in TREE.rglob("*"):
+        name = str(path.relative_to(TREE))
+        if path.is_file() and name not in wanted and not name.startswith("build/"):
+            path.unlink()
+    for name in wanted:
+        source, target = ROOT / name, TREE / name
+        if not target.exists() or target.read_bytes() != source.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    site = WORK / "site"
+    site.mkdir(exist_ok=True)
+    if not (site / "fogzo_bench").is_symlink():
+        (site / "fogzo_bench").symlink_to(TREE / "bench")
+
+
+def run(*command: str) -> tuple[int, str]:
+    path = os.pathsep.join(str(part) for part in (TREE, TREE / "python", WORK / "site"))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=TREE,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return 124, f"ran past {LIMIT_S} s"
+    return done.returncode, done.stdout + done.stderr
+
+
+def build() -> tuple[int, str]:
+    """Build the copy's native code, incrementally, and put _cpu where Python finds it."""
+    code, text = run("tests/tools/native_build.sh", sys.executable, "build/cpp")
+    if code == 0:
+        for module in (TREE / "build/cpp/out").glob("_cpu*.so"):
+            shutil.copy(module, TREE / "fogzo_kernels" / module.name)
+    return code, text
+
+
+def fails(tests: tuple[str, ...]) -> tuple[bool, str]:
+    """Whether the named tests ran and failed, and what they said."""
+    nodes = [test for test in tests if test not in TOOLS]
+    said = ""
+    for test in tests:
+        if test not in TOOLS:
+            continue
+        if test == "cpp":
+            code, text = run("build/cpp/fogzo_tests")
+        else:
+            code, text = run(sys.executable, "tests/tools/static_check.py", "build/cpp")
+        said += text
+        if code == 1 and ("failed" in text or "FAIL" in text):
+            return True, said
+        if code:
+            return False, f"{said}\n{test} ended with {code}"
+    if nodes:
+        code, text = run(*PYTEST, *nodes)
+        said += text
+        if code not in (0, 1):
+            said += f"\npytest ended with {code}: not a failing test"
+        return code == 1, said
+    return False, said
+
+
+def plant(mutant: Mutant) -> tuple[bool, str]:
+    """Apply one fault, run its tests, take it back."""
+    path = TREE / mutant.file
+    original = path.read_text()
+    path.write_text(original.replace(mutant.find, mutant.replace))
+    try:
+        if mutant.native:
+            code, text = build()
+            if code:
+                return False, f"does not build:\n{text}"
+        return fails(mutant.tests)
+    finally:
+        path.write_text(original)
+        if mutant.native:
+            for module in (WORK / "good").glob("*.so"):
+                shutil.copy(module, TREE / "fogzo_kernels" / module.name)
+
+
+def prepare(mutants: list[Mutant]) -> None:
+    """A built copy in which every named test passes."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    copy_tree()
+    code, text = build()
+    if code:
+        raise SystemExit(f"mutants: the tree does not build:\n{text}")
+    good = WORK / "good"
+    shutil.rmtree(good, ignore_errors=True)
+    good.mkdir()
+    for module in (TREE / "fogzo_kernels").glob("*.so"):
+        shutil.copy(module, good)
+    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    print(f"{len(tests)} tests must pass without a fault", flush=True)
+    for test in TOOLS:
+        if test in tests and fails((test,))[0]:
+            raise SystemExit(f"mutants: {test} fails without a fault:\n{fails((test,))[1]}")
+    nodes = [test for test in tests if test not in TOOLS]
+    if nodes:
+        code, text = run(*PYTEST, *nodes)
+        if code:
+            raise SystemExit(f"mutants: pytest ended with {code} without a fault:\n{text[-4000:]}")
+
+
+def main() -> int:
+    chosen = sys.argv[1:]
+    mutants = [m for m in load() if not chosen or any(name in m.name for name in chosen)]
+    if not mutants:
+        raise SystemExit(f"mutants: none is named like {' '.join(chosen)}")
+    for mutant in [m for m in mutants if missing(m.needs)]:
+        print(f"skipped {mutant.name}: this machine has no {mutant.needs}")
+        mutants.remove(mutant)
+    prepare(mutants)
+    caught = 0
+    for mutant in mutants:
+        begin = time.monotonic()
+        found, text = plant(mutant)
+        caught += found
+        word = "caught" if found else "MISSED"
+        print(f"{word}  {mutant.name}  ({time.monotonic() - begin:.1f} s)", flush=True)
+        if not found:
+            print("  " + "\n  ".join(text.strip().splitlines()[-12:]), flush=True)
+    print(f"{caught} of {len(mutants)} planted faults caught")
+    return 0 if caught == len(mutants) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
