@@ -66,7 +66,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.add_argument("--resume", metavar="DIR", help="continue the run in this folder")
     train.add_argument("--data", metavar="DIR", type=Path, help="read the data files from here")
     train.add_argument("--device", help="as torch names it (default cpu)")
-    train.add_argument("--threads", type=_at_least(1), help="CPU threads")
+    train.add_argument("--threads", type=_at_least(1), help="CPU threads (default: the recipe's)")
     train.add_argument(
         "--checkpoint-seconds",
         type=float,

@@ -32,7 +32,8 @@ class Recipe:
     """One `fogzo train NAME`.
 
     name: as typed; about: one line for --help; estimators: the default for --estimators;
-    steps, seeds, batch_size: defaults; learning_rates: Adam's initial rate by estimator kind;
+    steps, seeds, batch_size, threads: defaults; learning_rates: Adam's initial rate by estimator
+    kind; options: defaults by estimator kind;
     task: (data folder or None for the packaged data, device) -> Task;
     model: seed -> quantized model with its initial weights.
     """
@@ -43,6 +44,7 @@ class Recipe:
     steps: int
     seeds: int
     batch_size: int
+    threads: int
     learning_rates: Mapping[str, float]
     task: Callable[[Path | None, torch.device], Task]
     model: Callable[[int], nn.Module]

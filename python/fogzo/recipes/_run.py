@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Any
@@ -189,6 +190,12 @@ class Session:
     def done_steps(self) -> int:
         here = 0 if self._current is None else self._current.step
         return self._index * self._config.steps + here
+
+    def warm_up(self) -> None:
+        """One step of a throw-away run, so that what torch imports at its first step is not timed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._make(0).advance()
 
     def _make(self, index: int) -> Run:
         spec, seed = self._runs[index]

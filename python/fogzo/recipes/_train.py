@@ -57,7 +57,7 @@ def _fresh(recipe: Recipe, typed: dict[str, Any]) -> Config:
         batch_size=recipe.batch_size,
         lr=None,
         device="cpu",
-        threads=torch.get_num_threads(),
+        threads=recipe.threads,
     )
     if "estimators" in typed:
         typed = {**typed, "estimators": tuple(typed["estimators"])}
@@ -121,6 +121,7 @@ def train(args: argparse.Namespace, recipe: Recipe) -> int:
         torch.use_deterministic_algorithms(True)
     task = recipe.task(args.data, torch.device(config.device))
     session = Session(recipe, task, config, parse_estimators(",".join(config.estimators)))
+    session.warm_up()
     if state is None:
         out = args.out or f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = RunFolder.create(Path(out))

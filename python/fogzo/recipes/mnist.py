@@ -120,6 +120,7 @@ RECIPE = Recipe(
     steps=2000,
     seeds=3,
     batch_size=512,
+    threads=1,
     learning_rates={"ste": 1e-3, "fogzo": 1e-2, "n-spsa": 1e-2},
     task=mnist_task,
     model=mnist_model,
