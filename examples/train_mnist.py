@@ -43,5 +43,5 @@ def train(make_estimator, lr, steps, seed, batch_size=512):
 
 if __name__ == "__main__":
     steps, seed = [int(word) for word in sys.argv[1:]] + [300, 0][len(sys.argv) - 1 :]
-    _, loss, accuracy = train(lambda model: fogzo.FOGZO(model, seed=seed), 1e-2, steps, seed)
+    _, loss, accuracy = train(lambda model: fogzo.FOGZO(model, seed=seed), 2e-2, steps, seed)
     print(f"FOGZO, {steps} steps: training loss {loss:.4f}, test accuracy {accuracy:.2%}")

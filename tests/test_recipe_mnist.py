@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +22,9 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "train_mnist.py"
 MNIST = recipes.get("mnist")
 
 
-def rows(folder: Path) -> list[dict[str, float]]:
-    return json.loads((folder / "summary.json").read_text())["rows"]
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "summary.json").read_text())["rows"]
+    return found
 
 
 def test_each_epoch_shows_every_example_at_most_once() -> None:
@@ -54,6 +57,27 @@ def test_example_gives_the_commands_numbers(tmp_path: Path) -> None:
     for name, make in made.items():
         losses, _, _ = train(make, MNIST.learning_rates[name], steps=12, seed=1)
         assert losses == by_run[name, 1]
+
+
+# Training loss and test accuracy after 300 steps, each estimator at the recipe's rate: mean and
+# standard deviation over seeds 0 to 4, measured; the bounds are three deviations off the mean.
+REACHED = {
+    "ste": ((1.0341, 0.1257), (0.7568, 0.0525)),
+    "fogzo": ((0.8593, 0.1224), (0.7818, 0.0365)),
+    "n-spsa": ((2.1611, 0.0179), (0.2340, 0.0289)),
+}
+
+
+def test_300_steps_reach_what_five_seeds_reached(tmp_path: Path) -> None:
+    words = ["train", "mnist", "--quiet", "--steps", "300", "--seeds", "1", "--out"]
+    assert main([*words, str(tmp_path / "run")]) == 0
+    found = {row["estimator"]: row for row in rows(tmp_path / "run")}
+    for name, ((loss, loss_deviation), (accuracy, accuracy_deviation)) in REACHED.items():
+        assert found[name]["train_loss"][0] <= loss + 3 * loss_deviation, name
+        assert found[name]["test_accuracy"][0] >= accuracy - 3 * accuracy_deviation, name
+    # "By far": more than half the distance from the best to ln 10, the loss of a uniform guess.
+    best = min(found[name]["train_loss"][0] for name in ("ste", "fogzo"))
+    assert found["n-spsa"]["train_loss"][0] > (best + math.log(10)) / 2
 
 
 def test_curves_are_window_means_with_the_range_over_seeds() -> None:

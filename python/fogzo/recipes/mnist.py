@@ -117,11 +117,11 @@ RECIPE = Recipe(
     name="mnist",
     about="784-10-10 network, 2-bit mid-rise weights, on MNIST (about 8,000 weights)",
     estimators="ste,fogzo,n-spsa",
-    steps=2000,
+    steps=4000,
     seeds=3,
     batch_size=512,
     threads=1,
-    learning_rates={"ste": 1e-3, "fogzo": 1e-2, "n-spsa": 1e-2},
+    learning_rates={"ste": 5e-4, "fogzo": 2e-2, "n-spsa": 5e-3},
     task=mnist_task,
     model=mnist_model,
 )
