@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fogzo_kernels import _check
 
-from ._snapshot import Buffers, Gradients, RandomStates
-from ._targets import QuantTarget, Target, find_targets
+from ._snapshot import Gradients
+from ._targets import QuantTarget, find_targets
 from .record import Last
 
 Closure = Callable[..., Tensor]
@@ -22,7 +22,7 @@ MAX_CALLS = 2**32
 FORWARD_ONLY = "a closure of the forward pass and the loss alone; the estimator does the rest"
 
 
-class Estimator:
+class Estimator(ABC):
     """What STE, NSPSA and FOGZO share; see them.
 
     Attributes:
@@ -42,6 +42,7 @@ class Estimator:
         noise: str = "published",
     ) -> None:
         self._op = type(self).__name__
+        self._call = f"{self._op}.backward"
         if not isinstance(model, nn.Module):
             got = f"is a {type(model).__name__}"
             _check.fail(self._op, "model", got, "a torch.nn.Module", TypeError)
@@ -51,7 +52,7 @@ class Estimator:
         self.calls = self.forwards = 0
         self._targets = find_targets(model, everything, noise)
         self._parameters = list(model.parameters())
-        self._buffers = Buffers(model)
+        self._gradients = Gradients(self._parameters)
         self._unused_checked = False
 
     def backward(self, closure: Closure, batch: Any = None, scaler: Any = None) -> Tensor:
@@ -78,24 +79,19 @@ class Estimator:
         Example:
             >>> loss = est.backward(lambda: F.cross_entropy(model(x), y))
         """
-        op = f"{self._op}.backward"
         if not callable(closure):
             got = f"is a {type(closure).__name__}"
-            _check.fail(op, "closure", got, FORWARD_ONLY, TypeError)
+            _check.fail(self._call, "closure", got, FORWARD_ONLY, TypeError)
         if self.calls >= MAX_CALLS:
             _check.fail(self._op, "calls", f"is {self.calls}", "fewer than 2^32 calls")
         forward = closure if batch is None else partial(closure, batch)
-        random = RandomStates(self._parameters)
-        self._buffers.begin()
-        gradients = Gradients(self._parameters, self._smallest())
+        self._gradients.set_aside()
         try:
-            last = self._step(op, forward, scaler, gradients, random)
+            last = self._step(forward, scaler)
         except BaseException:
-            gradients.undo()
-            self._buffers.undo()
-            random.rewind()
+            self._gradients.undo()
             raise
-        gradients.commit()
+        self._gradients.commit()
         self.last = last
         self.calls += 1
         self.forwards += last.forwards
@@ -147,49 +143,28 @@ class Estimator:
     def _options(self) -> dict[str, Any]:
         return {"accumulate": self.accumulate}
 
-    def _step(
-        self, op: str, forward: Forward, scaler: Any, gradients: Gradients, random: RandomStates
-    ) -> Last:
+    @abstractmethod
+    def _step(self, forward: Forward, scaler: Any) -> Last:
         """Leave this call's own gradients in .grad and say what was done."""
-        raise TypeError(f"{op}: use STE, NSPSA or FOGZO")
 
-    def _unperturbed(
-        self,
-        op: str,
-        forward: Forward,
-        scaler: Any,
-        gradients: Gradients,
-        *,
-        with_backward: bool = True,
-    ) -> Tensor:
-        """The loss, detached and 0-dim; with_backward: its gradients lie in .grad, scaled."""
-        for target in self._targets:
-            target.forget_reads()
-        with torch.set_grad_enabled(with_backward):
-            loss = self._checked(op, forward, gradients, with_backward)
-        self._buffers.end_of_forward()
-        value = loss.detach().reshape(())
-        if readable(value) and not math.isfinite(value.item()):
-            got = f"returned {value.item()}"
-            _check.fail(op, "closure", got, "a finite loss", FloatingPointError)
+    def _forward(self, forward: Forward, with_backward: bool = True) -> Tensor:
+        """The unperturbed loss, checked."""
         if not self._unused_checked:
-            self._check_unused(op)
-        if with_backward:
-            (loss if scaler is None else scaler.scale(loss)).backward()
-        self._unused_checked = True
-        return value
+            for target in self._targets:
+                target.forget_reads()
+        loss = forward()
+        self._check_loss(loss, with_backward)
+        if not self._unused_checked:
+            self._check_unused()
+            self._unused_checked = True
+        return loss
 
-    def _checked(
-        self, op: str, forward: Forward, gradients: Gradients, with_backward: bool
-    ) -> Tensor:
-        try:
-            loss = forward()
-        except RuntimeError as error:
-            if with_backward or "does not require grad" not in str(error):
-                raise
-            # what a backward() meets where no graph is recorded
-            _check.fail(op, "closure", "called backward()", FORWARD_ONLY, RuntimeError)
-        misuse = gradients.misuse()
+    def _back_propagate(self, loss: Tensor, scaler: Any) -> None:
+        (loss if scaler is None else scaler.scale(loss)).backward()
+
+    def _check_loss(self, loss: object, with_backward: bool) -> None:
+        op = self._call
+        misuse = self._gradients.misuse()
         if misuse is not None:
             _check.fail(op, "closure", f"called {misuse}", FORWARD_ONLY, RuntimeError)
         if not isinstance(loss, Tensor):
@@ -200,21 +175,15 @@ class Estimator:
             _check.fail(op, "closure", got, "a loss tensor of one element")
         if with_backward and not loss.requires_grad:
             _check.fail(op, "closure", "returned a loss without gradient", "one that requires grad")
-        return loss
+        if readable(loss) and not math.isfinite(value := loss.item()):
+            _check.fail(op, "closure", f"returned {value}", "a finite loss", FloatingPointError)
 
-    def _check_unused(self, op: str) -> None:
+    def _check_unused(self) -> None:
         unused = [t.name for t in self._targets if isinstance(t, QuantTarget) and not t.was_read]
         if unused and not self.allow_unused:
             got = f"never used the quantized {', '.join(unused)}"
             expected = "every quantized weight in the forward (allow_unused=True accepts it)"
-            _check.fail(op, "closure", got, expected, RuntimeError)
-
-    def _trained(self) -> list[Target]:
-        return [t for t in self._targets if t.was_read and t.weight.requires_grad]
-
-    def _smallest(self) -> nn.Parameter | None:
-        trainable = [p for p in self._parameters if p.requires_grad]
-        return min(trainable, key=Tensor.numel, default=None)
+            _check.fail(self._call, "closure", got, expected, RuntimeError)
 
     def _count(self, argument: str, value: Any, low: int = 1) -> int:
         if not _check.is_int(value) or value < low:
@@ -222,6 +191,12 @@ class Estimator:
         return int(value)
 
 
+def as_scalar(loss: Tensor) -> Tensor:
+    """Detached, 0-dim."""
+    value = loss.detach()
+    return value if value.dim() == 0 else value.reshape(())
+
+
 def readable(tensor: Tensor) -> bool:
     """Whether the host can read the values without waiting for a device."""
-    return tensor.device.type == "cpu"
+    return tensor.is_cpu

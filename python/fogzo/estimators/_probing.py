@@ -12,12 +12,26 @@ from torch import Tensor, nn
 import fogzo_kernels as fk
 from fogzo_kernels import _check, _surrogate
 
-from ._base import Estimator, Forward, readable
-from ._snapshot import RandomStates
+from ._base import Estimator, Forward, as_scalar, readable
+from ._snapshot import Buffers, RandomStates
 from ._targets import Target, as_rows, in_place_of_weights
 from .record import Last
 
-Draw = dict[str, Any]  # seed, step, gamma, norm, noise: where this step's perturbations come from
+
+class Guided:
+    """The weights that one step perturbs, and where their perturbations come from.
+
+    Attributes:
+        targets: the weights. guides: float32 tensors of their shapes, perturb_quantize's grad.
+        scales, surrogates, numbers: theirs. draw: seed, step, gamma, norm and noise.
+    """
+
+    def __init__(self, targets: Sequence[Target], guides: list[Tensor]) -> None:
+        self.targets, self.guides = targets, guides
+        self.scales = [target.scale for target in targets]
+        self.surrogates = [target.surrogate for target in targets]
+        self.numbers = [target.number for target in targets]
+        self.draw: dict[str, Any] = {}
 
 
 class Probing(Estimator):
@@ -58,14 +72,24 @@ class Probing(Estimator):
         for target in self._targets:
             _surrogate.check(op, target.surrogate, noise, target.grid)
         self._d = sum(target.weight.numel() for target in self._targets)
+        self._buffers = Buffers(model)
+        self._random = RandomStates(self._parameters)
 
-    def _options(self) -> dict[str, Any]:
-        return super()._options() | {
-            "probes": self.probes,
-            "seed": self.seed,
-            "noise": self.noise,
-            "everything": self.everything,
-        }
+    def backward(self, closure: Any, batch: Any = None, scaler: Any = None) -> Tensor:
+        self._random.keep()
+        self._buffers.keep()
+        try:
+            return super().backward(closure, batch, scaler)
+        except BaseException:
+            self._buffers.undo()
+            self._random.rewind()
+            raise
+
+    backward.__doc__ = Estimator.backward.__doc__
+
+    def raise_if_failed(self) -> None:
+        self._warn_of_fallbacks()
+        super().raise_if_failed()
 
     def state_dict(self) -> dict[str, Any]:
         self._warn_of_fallbacks()
@@ -75,73 +99,64 @@ class Probing(Estimator):
         super().load_state_dict(state)
         self.fallbacks = state["fallbacks"]
 
-    def raise_if_failed(self) -> None:
-        self._warn_of_fallbacks()
-        super().raise_if_failed()
+    def _options(self) -> dict[str, Any]:
+        return super()._options() | {
+            "probes": self.probes,
+            "seed": self.seed,
+            "noise": self.noise,
+            "everything": self.everything,
+        }
 
-    def _estimate(
-        self,
-        op: str,
-        forward: Forward,
-        targets: Sequence[Target],
-        guides: Sequence[Tensor],
-        draw: Draw,
-        random: RandomStates,
-        last: Last,
-    ) -> list[Tensor]:
-        """Run the probes, note their figures in ``last``, and return G for each target.
+    def _estimate(self, forward: Forward, step: Guided, last: Last) -> list[Tensor]:
+        """Run the probes, note their figures in ``last``, and return G of each target.
 
-        ``guides``: what perturb_quantize takes as grad. The random state is left as found.
+        The random state is left as found.
         """
-        numbers = [target.number for target in targets]
+        targets = step.targets
         weights = [as_rows(target.weight.detach()) for target in targets]
-        scales = [target.scale for target in targets]
-        surrogates = [target.surrogate for target in targets]
-        rounded = [i for i, target in enumerate(targets) if target.grid is not None]
+        grids = [target.grid for target in targets]
+        rounded = [i for i, grid in enumerate(grids) if grid is not None]
         device = weights[0].device
         flips = torch.zeros(self.probes, len(rounded), 2, dtype=torch.int64, device=device)
         losses: list[Tensor] = []
-        after = random.read()
+        after = self._random.read()
         for probe in range(self.probes):
             counts: list[Tensor | None] = [None] * len(targets)
-            for i, count in zip(rounded, flips[probe], strict=True):
+            for i, count in zip(rounded, flips[probe].unbind(), strict=True):
                 counts[i] = count
-            sides = fk.perturb_quantize_many(
+            pairs = fk.perturb_quantize_many(
                 weights,
-                guides,
-                scales,
-                [target.grid for target in targets],
-                surrogates,
-                tensors=numbers,
-                form="values",
-                sides="both",
+                step.guides,
+                step.scales,
+                grids,
+                step.surrogates,
+                tensors=step.numbers,
                 first_probe=probe,
                 flip_counts=counts,
-                **draw,
+                **step.draw,
             )
             for side in (0, 1):
-                values = [w[side].view(t.weight.shape) for w, t in zip(sides, targets, strict=True)]
-                losses.append(self._probe_loss(op, forward, targets, values, random))
-        random.write(after)
-        last.losses = torch.stack(losses).view(self.probes, 2)
+                losses.append(self._probe_loss(forward, targets, [pair[side] for pair in pairs]))
+        self._random.write(after)
+        last.losses = torch.stack(losses).double().view(self.probes, 2)
         last.difference = (last.losses[:, 0] - last.losses[:, 1]) / 2
         last.forwards += 2 * self.probes
         last.flip_counts, last.names = flips, [targets[i].name for i in rounded]
         estimate: list[Tensor] = fk.assemble_gradient_many(
-            guides, scales, last.difference, surrogates, tensors=numbers, **draw
+            step.guides,
+            step.scales,
+            last.difference,
+            step.surrogates,
+            tensors=step.numbers,
+            **step.draw,
         )
         return estimate
 
     def _probe_loss(
-        self,
-        op: str,
-        forward: Forward,
-        targets: Sequence[Target],
-        values: Sequence[Tensor],
-        random: RandomStates,
+        self, forward: Forward, targets: Sequence[Target], values: Sequence[Tensor]
     ) -> Tensor:
-        """float64, 0-dim: the loss with ``values`` for the weights, all else as in the step."""
-        random.rewind()
+        """0-dim: the loss with ``values`` for the weights, all else as in the step."""
+        self._random.rewind()
         # the fused attention of eval mode rounds otherwise than what the guide was taken through
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
@@ -152,25 +167,23 @@ class Probing(Estimator):
             torch.backends.mha.set_fastpath_enabled(fused)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = "returned something else for a probe than for the unperturbed forward"
-            _check.fail(op, "closure", got, "a loss tensor of one element")
-        return loss.detach().reshape(()).double()
+            _check.fail(self._call, "closure", got, "a loss tensor of one element")
+        return as_scalar(loss)
 
-    def _accept(
-        self, op: str, last: Last, estimate: list[Tensor], fallback: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """The estimate, or ``fallback`` where a probe's loss was not finite."""
+    def _accept(self, last: Last, estimate: list[Tensor], plain: Sequence[Tensor]) -> list[Tensor]:
+        """The estimate, or ``plain`` where a probe's loss was not finite."""
         finite = torch.isfinite(last.difference).all()
         if readable(finite) or self.on_nonfinite == "raise":
             if finite:
                 return estimate
             if self.on_nonfinite == "raise":
                 got = f"returned {last.losses.tolist()} for the probes"
-                _check.fail(op, "closure", got, "finite losses", FloatingPointError)
+                _check.fail(self._call, "closure", got, "finite losses", FloatingPointError)
             self.fallbacks = self.fallbacks + 1
             self._warn_of_fallbacks()
-            return list(fallback)
+            return list(plain)
         self.fallbacks = self.fallbacks + (~finite).long()
-        return [torch.where(finite, G, g) for G, g in zip(estimate, fallback, strict=True)]
+        return [torch.where(finite, G, g) for G, g in zip(estimate, plain, strict=True)]
 
     def _warn_of_fallbacks(self) -> None:
         if not self._warned and int(self.fallbacks) > 0:

@@ -18,26 +18,49 @@ class Gradients:
     zero_grad() inside the closure is seen, and why neither can harm what was accumulated before.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], holder: nn.Parameter | None) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
-        self._old = [(p, p.grad) for p in parameters if p.grad is not None]
+        self._old: list[tuple[nn.Parameter, Tensor]] = []
+        self._holder: nn.Parameter | None = None
+        self._sentinel: Tensor | None = None
+        self._version = 0
+
+    def set_aside(self) -> None:
+        self._old = [(p, g) for p in self._parameters if (g := p.grad) is not None]
         for p, _ in self._old:
             p.grad = None
-        self._holder = holder
+        holder = self._find_holder()
         if holder is not None:
-            self._sentinel = torch.zeros_like(holder)
-            self._version = self._sentinel._version
             holder.grad = self._sentinel
+
+    def _find_holder(self) -> nn.Parameter | None:
+        """The smallest trainable parameter, with a sentinel made for it."""
+        holder, sentinel = self._holder, self._sentinel
+        fits = (
+            holder is not None
+            and sentinel is not None
+            and holder.requires_grad
+            and holder.shape == sentinel.shape
+            and holder.device == sentinel.device
+            and holder.dtype is sentinel.dtype
+        )
+        if not fits:
+            trainable = (p for p in self._parameters if p.requires_grad)
+            self._holder = holder = min(trainable, key=Tensor.numel, default=None)
+            if holder is not None:
+                self._sentinel = torch.zeros_like(holder)
+                self._version = self._sentinel._version
+        return holder
 
     def misuse(self) -> str | None:
         """Which of the two forbidden calls the closure made; ends the watch."""
-        holder = self._holder
+        holder, sentinel = self._holder, self._sentinel
         for p in self._parameters:
             if p.grad is not None and p is not holder:
                 return "backward()"
-        if holder is None:
+        if holder is None or sentinel is None:
             return None
-        if holder.grad is self._sentinel and self._sentinel._version == self._version:
+        if holder.grad is sentinel and sentinel._version == self._version:
             holder.grad = None
             return None
         return "backward()" if holder.grad is not None and holder.grad.any() else "zero_grad()"
@@ -47,6 +70,8 @@ class Gradients:
             p.grad = None
         for p, old in self._old:
             p.grad = old
+        self._holder = self._sentinel = None
+        self._old = []
 
     def commit(self) -> None:
         """Add what the step made to what was there, into the tensor that was there."""
@@ -57,18 +82,21 @@ class Gradients:
             elif old.is_sparse:
                 p.grad = new + old
             else:
-                p.grad = old.detach().add_(new.detach())
+                with torch.no_grad():
+                    p.grad = old.add_(new)
+        self._old = []
 
 
 class RandomStates:
     """The global random states of the CPU and of each device that holds a parameter."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._modules = [
-            (torch.get_device_module(d), d)
-            for d in {p.device for p in parameters}
-            if d.index is not None
-        ]
+        self._parameters = parameters
+
+    def keep(self) -> None:
+        """Remember the present states, for rewind()."""
+        devices = {p.device for p in self._parameters}
+        self._modules = [(torch.get_device_module(d), d) for d in devices if d.index is not None]
         self._states = self.read()
 
     def read(self) -> list[Tensor]:
@@ -96,7 +124,7 @@ class Buffers:
         self._written = set(range(len(self._slots)))
         self._first = True
 
-    def begin(self) -> None:
+    def keep(self) -> None:
         self._seen = [(t, None if t is None else t._version) for t in map(_get, self._slots)]
         self._copies = {
             i: tensor.clone() for i in self._written if (tensor := self._seen[i][0]) is not None

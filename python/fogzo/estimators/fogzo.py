@@ -10,9 +10,8 @@ from torch import Tensor, nn
 import fogzo_kernels as fk
 
 from . import _gamma
-from ._base import Forward
-from ._probing import Probing, scale_of, set_gradients
-from ._snapshot import Gradients, RandomStates
+from ._base import Forward, as_scalar
+from ._probing import Guided, Probing, scale_of, set_gradients
 from ._targets import Target, as_rows
 from .record import Last
 
@@ -83,59 +82,54 @@ class FOGZO(Probing):
         own = {"gamma": self.gamma, "ramp_steps": self.ramp_steps, "start": self.start}
         return super()._options() | own
 
-    def _step(
-        self, op: str, forward: Forward, scaler: Any, gradients: Gradients, random: RandomStates
-    ) -> Last:
+    def _step(self, forward: Forward, scaler: Any) -> Last:
+        loss = self._forward(forward)
+        self._buffers.end_of_forward()
+        self._back_propagate(loss, scaler)
+        last = Last(as_scalar(loss), fallbacks=self.fallbacks)
         t = self.calls // self.accumulate
-        last = Last(self._unperturbed(op, forward, scaler, gradients), fallbacks=self.fallbacks)
-        targets = [target for target in self._trained() if target.weight.grad is not None]
+        targets = [target for target in self._targets if target.weight.grad is not None]
         if t < self.start or not targets:
             return last
         scaled = [as_rows(gradient_of(target)) for target in targets]
-        factor = scale_of(scaler, scaled[0].device)
-        guides = scaled if factor is None else unscaled(scaled, factor)
-        scales = [target.scale for target in targets]
-        surrogates = [target.surrogate for target in targets]
+        factor = scale_of(scaler, loss.device)
+        step = Guided(targets, scaled if factor is None else unscaled(scaled, factor))
         last.gamma = _gamma.at(self.gamma, self.ramp_steps, t)
-        last.norm = fk.whitened_norm(guides, scales, surrogates, noise=self.noise)
-        draw = {
+        last.norm = fk.whitened_norm(step.guides, step.scales, step.surrogates, noise=self.noise)
+        step.draw = {
             "seed": self.seed,
             "step": self.calls,
             "gamma": last.gamma,
             "norm": last.norm,
             "noise": self.noise,
         }
-        estimate = self._estimate(op, forward, targets, guides, draw, random, last)
-        last.predicted = self._predicted(targets, guides, scales, draw)
+        estimate = self._estimate(forward, step, last)
+        last.predicted = self._predicted(step)
         if factor is not None:
             estimate = [gradient * factor for gradient in estimate]
-        set_gradients(targets, self._accept(op, last, estimate, scaled))
+        set_gradients(targets, self._accept(last, estimate, scaled))
         last.fallbacks = self.fallbacks
         return last
 
-    def _predicted(
-        self,
-        targets: list[Target],
-        guides: list[Tensor],
-        scales: list[Tensor],
-        draw: dict[str, Any],
-    ) -> Tensor:
+    def _predicted(self, step: Guided) -> Tensor:
         """float64 [n]: P_i = v_i . g', with v_i / (e a) = G for the one difference 1."""
-        one = torch.ones(1, device=guides[0].device)
+        one = torch.ones(1, device=step.guides[0].device)
         predicted = []
         for probe in range(self.probes):
             directions = fk.assemble_gradient_many(
-                guides,
-                scales,
+                step.guides,
+                step.scales,
                 one,
-                [target.surrogate for target in targets],
-                tensors=[target.number for target in targets],
+                step.surrogates,
+                tensors=step.numbers,
                 first_probe=probe,
-                **draw,
+                **step.draw,
             )
             total = torch.zeros((), dtype=torch.float64, device=one.device)
-            for target, v, g, a in zip(targets, directions, guides, scales, strict=True):
-                e = fk.radius(target.surrogate, self.noise)
+            for surrogate, v, g, a in zip(
+                step.surrogates, directions, step.guides, step.scales, strict=True
+            ):
+                e = fk.radius(surrogate, self.noise)
                 groups = (a.shape[0], a.shape[1], -1) if a.dim() == 3 else (a.numel(), -1)
                 by_scale = (v * g).reshape(groups).sum(-1, dtype=torch.float64)
                 total = total + (by_scale * (e * a.double().reshape(by_scale.shape)) ** 2).sum()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ._base import Forward
-from ._probing import Probing, scale_of, set_gradients
-from ._snapshot import Gradients, RandomStates
-from ._targets import QuantTarget, in_place_of_weights
+from fogzo_kernels import _check
+
+from ._base import FORWARD_ONLY, Forward, as_scalar
+from ._probing import Guided, Probing, scale_of, set_gradients
+from ._targets import QuantTarget, as_rows, in_place_of_weights
 from .record import Last
 
 
@@ -59,36 +60,54 @@ class NSPSA(Probing):
             allow_unused=allow_unused,
         )
 
-    def _step(
-        self, op: str, forward: Forward, scaler: Any, gradients: Gradients, random: RandomStates
-    ) -> Last:
+    def _step(self, forward: Forward, scaler: Any) -> Last:
         perturbed = {id(target.weight) for target in self._targets}
         others = any(p.requires_grad and id(p) not in perturbed for p in self._parameters)
-        quantized = [target for target in self._targets if isinstance(target, QuantTarget)]
-        with torch.no_grad():
-            values = [target.layers[0].quantized_weight() for target in quantized]
-        # constants for the quantized weights: back-propagation then spends nothing on them
-        with in_place_of_weights(quantized, values):
-            loss = self._unperturbed(op, forward, scaler, gradients, with_backward=others)
+        loss = self._unperturbed(forward, scaler, others)
         last = Last(loss, gamma=1.0, forwards=3 if others else 1, fallbacks=self.fallbacks)
-        targets = self._trained()
+        targets = [t for t in self._targets if t.was_read and t.weight.requires_grad]
         if not targets:
             return last
-        weights = [target.weight.detach() for target in targets]
-        draw = {
+        # with norm 0 the operations give the guide no weight; any tensor of the shape will do
+        step = Guided(targets, [as_rows(target.weight.detach()) for target in targets])
+        step.draw = {
             "seed": self.seed,
             "step": self.calls,
             "gamma": 1.0,
             "norm": 0.0,
             "noise": self.noise,
         }
-        # with norm 0 the operations give the guide no weight; any tensor of the shape will do
-        estimate = self._estimate(op, forward, targets, weights, draw, random, last)
+        estimate = self._estimate(forward, step, last)
         factor = scale_of(scaler, loss.device)
         if factor is not None:
             estimate = [gradient * factor for gradient in estimate]
-        zeros = [torch.zeros_like(weight) for weight in weights]
-        set_gradients(targets, self._accept(op, last, estimate, zeros))
+        zeros = [torch.zeros_like(weight) for weight in step.guides]
+        set_gradients(targets, self._accept(last, estimate, zeros))
         last.predicted = torch.full_like(last.difference, float("nan"))
         last.fallbacks = self.fallbacks
         return last
+
+    def _unperturbed(self, forward: Forward, scaler: Any, others: bool) -> Tensor:
+        """The loss, detached; ``others``: with the gradients of what is not perturbed."""
+        quantized = [target for target in self._targets if isinstance(target, QuantTarget)]
+        with torch.no_grad():
+            values = [target.layers[0].quantized_weight() for target in quantized]
+        for target in quantized:
+            target.forget_reads()
+        # constants for the quantized weights: back-propagation then spends nothing on them
+        with in_place_of_weights(quantized, values):
+            loss = self._forward(forward) if others else self._without_graph(forward)
+        self._buffers.end_of_forward()
+        if others:
+            self._back_propagate(loss, scaler)
+        return as_scalar(loss)
+
+    def _without_graph(self, forward: Forward) -> Tensor:
+        try:
+            with torch.no_grad():
+                return self._forward(forward, with_backward=False)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            # what a backward() in the closure meets where no graph is recorded
+            _check.fail(self._call, "closure", "called backward()", FORWARD_ONLY, RuntimeError)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+_NONE = torch.empty(0, dtype=torch.float64)
+_NO_PAIR = torch.empty(0, 2, dtype=torch.float64)
 
-def _empty(*shape: int) -> Tensor:
-    return torch.empty(shape, dtype=torch.float64)
 
-
-@dataclass
+@dataclass(slots=True)
 class Last:
     """The figures of one ``backward`` call; tensors stay on their device, nothing is synchronised.
 
@@ -30,9 +29,9 @@ class Last:
     loss: Tensor
     gamma: float = 0.0
     norm: Tensor | float = float("nan")
-    losses: Tensor = field(default_factory=lambda: _empty(0, 2))
-    difference: Tensor = field(default_factory=lambda: _empty(0))
-    predicted: Tensor = field(default_factory=lambda: _empty(0))
+    losses: Tensor = _NO_PAIR
+    difference: Tensor = _NONE
+    predicted: Tensor = _NONE
     forwards: int = 3
     fallbacks: Tensor | int = 0
     names: Sequence[str] = ()

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ._base import Estimator, Forward
-from ._snapshot import Gradients, RandomStates
+from ._base import Estimator, Forward, as_scalar
 from .record import Last
 
 
@@ -33,7 +32,7 @@ class STE(Estimator):
     ) -> None:
         super().__init__(model, accumulate=accumulate, allow_unused=allow_unused)
 
-    def _step(
-        self, op: str, forward: Forward, scaler: Any, gradients: Gradients, random: RandomStates
-    ) -> Last:
-        return Last(self._unperturbed(op, forward, scaler, gradients))
+    def _step(self, forward: Forward, scaler: Any) -> Last:
+        loss = self._forward(forward)
+        self._back_propagate(loss, scaler)
+        return Last(as_scalar(loss))
