@@ -15,14 +15,18 @@ class FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, scale: Tensor, grid: fk.Grid, surrogate: str) -> Tensor:
-        ctx.save_for_backward(w, scale)
-        ctx.grid, ctx.surrogate = grid, surrogate
+        ctx.plain = surrogate == "identity" and not ctx.needs_input_grad[1]
+        if not ctx.plain:
+            ctx.save_for_backward(w, scale)
+            ctx.grid, ctx.surrogate = grid, surrogate
         out: Tensor = fk.fake_quantize(w, scale, grid)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        if ctx.plain:  # no mask: grad_w is grad, and nothing was saved
+            return grad, None, None, None
         w, scale = ctx.saved_tensors
         grad_w, grad_scale = fk.fake_quantize_backward(
             grad, w, scale, ctx.grid, ctx.surrogate, needs_scale_grad=ctx.needs_input_grad[1]
