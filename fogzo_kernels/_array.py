@@ -150,6 +150,9 @@ def extent(array: Array) -> tuple[int, int]:
     """First and one-past-last byte address that the array may touch; (0, 0) where it is empty."""
     if 0 in array.shape:
         return 0, 0
+    if is_contiguous(array):
+        start = pointer(array)
+        return start, start + array.nbytes
     size, strides = (
         (array.itemsize, array.strides)
         if kind(array) == "numpy"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NoReturn
 
 from . import _array, _surrogate
 from ._errors import choice, fail, is_int
@@ -23,9 +24,10 @@ MIN_SCALE = 2.0**-100
 WORD = 2**32
 
 
-@dataclass(frozen=True, slots=True)
+# not frozen: that would make these, of which every call needs one, four times as slow
+@dataclass(slots=True)
 class View:
-    """A checked weight as [rows, cols], its scales as [scale_rows, scale_cols]."""
+    """A checked weight as [rows, cols], its scales as [scale_rows, scale_cols]; never changed."""
 
     kind: str  # torch or numpy
     device: str  # device type: cpu, cuda, ...
@@ -36,7 +38,7 @@ class View:
     scale_cols: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draw:
     """Checked coordinates of the noise of one tensor; seed and step are ints or device scalars."""
 
@@ -86,22 +88,28 @@ def view(op: str, name: str, array: Any, **others: Any) -> View:
         device = device.type
     else:
         device = "cpu"
-    return _view(op, name, tuple(array.shape), kind, device)
+    return _view(tuple(array.shape), kind, device) or _refuse_view(op, name, array.shape)
 
 
 def shape_view(op: str, array_shape: Sequence[int], kind: str, device: str) -> View:
     """The same for a shape without an array."""
     dims = tuple(integer(op, "shape", n, 0, 2**63, "a tuple of ints >= 0") for n in array_shape)
-    return _view(op, "shape", dims, kind, device)
+    return _view(dims, kind, device) or _refuse_view(op, "shape", dims)
 
 
-def _view(op: str, name: str, dims: tuple[int, ...], kind: str, device: str) -> View:
-    if not dims:
-        fail(op, name, "has shape ()", "at least one dimension")
+@lru_cache(maxsize=4096)
+def _view(dims: tuple[int, ...], kind: str, device: str) -> View | None:
+    """None for a shape that has no view."""
+    if not dims or math.prod(dims) > MAX_ELEMENTS:
+        return None
     rows, cols = (1, dims[0]) if len(dims) == 1 else (dims[0], math.prod(dims[1:]))
-    if rows * cols > MAX_ELEMENTS:
-        fail(op, name, f"has {rows * cols} elements", "at most 2^35")
     return View(kind, device, dims, rows, cols)
+
+
+def _refuse_view(op: str, name: str, dims: Sequence[int]) -> NoReturn:
+    if len(dims) == 0:
+        fail(op, name, "has shape ()", "at least one dimension")
+    fail(op, name, f"has {math.prod(dims)} elements", "at most 2^35")
 
 
 def weight(op: str, w: Any, scale: Any, *, name: str = "w", **others: Any) -> View:
@@ -114,18 +122,27 @@ def weight(op: str, w: Any, scale: Any, *, name: str = "w", **others: Any) -> Vi
 def with_scale(op: str, v: View, scale: Any, name: str) -> View:
     dtype(op, "scale", scale, "float32")
     got = tuple(scale.shape)
-    if got == ():
+    scaled = _scaled_view(v.shape, v.kind, v.device, got)
+    if scaled is None:
+        expected = f"(), ({v.rows}, 1) or ({v.rows}, G, 1) with G dividing {v.cols}"
+        fail(op, "scale", f"has shape {got}", f"{expected} to match {name} {v.shape}")
+    return scaled
+
+
+@lru_cache(maxsize=4096)
+def _scaled_view(
+    dims: tuple[int, ...], kind: str, device: str, scale: tuple[int, ...]
+) -> View | None:
+    """None for a scale whose shape does not fit."""
+    v = _view(dims, kind, device)
+    if v is None or scale == ():
         return v
-    if got == (v.rows, 1):
-        return View(v.kind, v.device, v.shape, v.rows, v.cols, v.rows, 1)
-    if len(got) == 3 and got[0] == v.rows and got[2] == 1 and got[1] and v.cols % got[1] == 0:
-        return View(v.kind, v.device, v.shape, v.rows, v.cols, v.rows, got[1])
-    fail(
-        op,
-        "scale",
-        f"has shape {got}",
-        f"(), ({v.rows}, 1) or ({v.rows}, G, 1) with G dividing {v.cols} to match {name} {v.shape}",
-    )
+    if scale == (v.rows, 1):
+        return replace(v, scale_rows=v.rows)
+    groups = scale[1] if len(scale) == 3 and scale[0] == v.rows and scale[2] == 1 else 0
+    if groups and v.cols % groups == 0:
+        return replace(v, scale_rows=v.rows, scale_cols=groups)
+    return None
 
 
 def scale_values(op: str, array: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,23 +16,7 @@ from fogzo_kernels import _check, _surrogate
 from ._base import Estimator, Forward, as_scalar, readable
 from ._snapshot import Buffers, RandomStates
 from ._targets import Target, as_rows, in_place_of_weights
-from .record import Last
-
-
-class Guided:
-    """The weights that one step perturbs, and where their perturbations come from.
-
-    Attributes:
-        targets: the weights. guides: float32 tensors of their shapes, perturb_quantize's grad.
-        scales, surrogates, numbers: theirs. draw: seed, step, gamma, norm and noise.
-    """
-
-    def __init__(self, targets: Sequence[Target], guides: list[Tensor]) -> None:
-        self.targets, self.guides = targets, guides
-        self.scales = [target.scale for target in targets]
-        self.surrogates = [target.surrogate for target in targets]
-        self.numbers = [target.number for target in targets]
-        self.draw: dict[str, Any] = {}
+from .record import Guided, Last, differences
 
 
 class Probing(Estimator):
@@ -76,6 +61,8 @@ class Probing(Estimator):
         self._random = RandomStates(self._parameters)
 
     def backward(self, closure: Any, batch: Any = None, scaler: Any = None) -> Tensor:
+        if self.last is not None:
+            self.last.release()
         self._random.keep()
         self._buffers.keep()
         try:
@@ -107,17 +94,17 @@ class Probing(Estimator):
             "everything": self.everything,
         }
 
-    def _estimate(self, forward: Forward, step: Guided, last: Last) -> list[Tensor]:
-        """Run the probes, note their figures in ``last``, and return G of each target.
+    def _estimate(self, forward: Forward, guided: Guided, last: Last) -> list[Tensor]:
+        """Run the probes, note their figures in ``last``, and return G of each weight.
 
         The random state is left as found.
         """
-        targets = step.targets
-        weights = [as_rows(target.weight.detach()) for target in targets]
-        grids = [target.grid for target in targets]
-        rounded = [i for i, grid in enumerate(grids) if grid is not None]
-        device = weights[0].device
-        flips = torch.zeros(self.probes, len(rounded), 2, dtype=torch.int64, device=device)
+        targets = guided.targets
+        weights = [as_rows(target.weight) for target in targets]
+        rounded = [i for i, grid in enumerate(guided.grids) if grid is not None]
+        flips = torch.zeros(
+            self.probes, len(rounded), 2, dtype=torch.int64, device=last.loss.device
+        )
         losses: list[Tensor] = []
         after = self._random.read()
         for probe in range(self.probes):
@@ -126,31 +113,21 @@ class Probing(Estimator):
                 counts[i] = count
             pairs = fk.perturb_quantize_many(
                 weights,
-                step.guides,
-                step.scales,
-                grids,
-                step.surrogates,
-                tensors=step.numbers,
+                guided.guides,
+                guided.scales,
+                guided.grids,
+                guided.surrogates,
                 first_probe=probe,
                 flip_counts=counts,
-                **step.draw,
+                **guided.draw,
             )
-            for side in (0, 1):
-                losses.append(self._probe_loss(forward, targets, [pair[side] for pair in pairs]))
+            for side in zip(*(pair.unbind() for pair in pairs), strict=True):
+                losses.append(self._probe_loss(forward, targets, side))
         self._random.write(after)
-        last.losses = torch.stack(losses).double().view(self.probes, 2)
-        last.difference = (last.losses[:, 0] - last.losses[:, 1]) / 2
+        last._losses, last.difference = losses, differences(losses)
+        last._flips = [targets[i].name for i in rounded], flips
         last.forwards += 2 * self.probes
-        last.flip_counts, last.names = flips, [targets[i].name for i in rounded]
-        estimate: list[Tensor] = fk.assemble_gradient_many(
-            step.guides,
-            step.scales,
-            last.difference,
-            step.surrogates,
-            tensors=step.numbers,
-            **step.draw,
-        )
-        return estimate
+        return guided.gradient(last.difference)
 
     def _probe_loss(
         self, forward: Forward, targets: Sequence[Target], values: Sequence[Tensor]
@@ -161,7 +138,7 @@ class Probing(Estimator):
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
-            with torch.no_grad(), self._buffers.scratch(), in_place_of_weights(targets, values):
+            with self._buffers.scratch(), in_place_of_weights(targets, values):
                 loss = forward()
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
@@ -172,9 +149,8 @@ class Probing(Estimator):
 
     def _accept(self, last: Last, estimate: list[Tensor], plain: Sequence[Tensor]) -> list[Tensor]:
         """The estimate, or ``plain`` where a probe's loss was not finite."""
-        finite = torch.isfinite(last.difference).all()
-        if readable(finite) or self.on_nonfinite == "raise":
-            if finite:
+        if readable(last.loss) or self.on_nonfinite == "raise":
+            if all(map(math.isfinite, last.difference.tolist())):
                 return estimate
             if self.on_nonfinite == "raise":
                 got = f"returned {last.losses.tolist()} for the probes"
@@ -182,6 +158,7 @@ class Probing(Estimator):
             self.fallbacks = self.fallbacks + 1
             self._warn_of_fallbacks()
             return list(plain)
+        finite = torch.isfinite(last.difference).all()
         self.fallbacks = self.fallbacks + (~finite).long()
         return [torch.where(finite, G, g) for G, g in zip(estimate, plain, strict=True)]
 
@@ -205,4 +182,5 @@ def scale_of(scaler: Any, device: torch.device) -> Tensor | None:
 
 def set_gradients(targets: Sequence[Target], estimate: Sequence[Tensor]) -> None:
     for target, gradient in zip(targets, estimate, strict=True):
-        target.weight.grad = gradient.view(target.weight.shape)
+        weight = target.weight
+        weight.grad = gradient if weight.dim() else gradient.view(())

@@ -24,21 +24,27 @@ class QuantTarget:
         self.name, self.number, self.layers = name, number, layers
         self.grid: fk.Grid | None = layers[0].grid
         self.surrogate = layers[0].surrogate
+        self._tables = layers[0]._parameters, layers[0]._buffers
 
     @property
     def weight(self) -> Tensor:
-        return self.layers[0].weight
+        weight = self._tables[0]["weight"]
+        assert weight is not None
+        return weight
 
     @property
     def scale(self) -> Tensor:
-        return self.layers[0].scale
+        scale = self._tables[1]["scale"]
+        assert scale is not None
+        return scale
 
-    def put(self, values: Tensor | None) -> None:
+    def put(self, values: Tensor) -> None:
         for layer in self.layers:
             layer.__dict__["_probe_weight"] = values
 
     def clear(self) -> None:
-        self.put(None)
+        for layer in self.layers:
+            layer.__dict__["_probe_weight"] = None
 
     def forget_reads(self) -> None:
         for layer in self.layers:
@@ -72,6 +78,7 @@ class FloatTarget:
         return torch.full((), self._scale, dtype=torch.float32, device=self.weight.device)
 
     def put(self, values: Tensor) -> None:
+        values = values.view(self.weight.shape)
         for holder in self.holders:
             # a plain tensor may stand in a module's table; nothing is written into the parameter
             holder.module._parameters[holder.key] = values  # type: ignore[assignment]

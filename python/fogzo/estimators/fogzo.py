@@ -11,9 +11,9 @@ import fogzo_kernels as fk
 
 from . import _gamma
 from ._base import Forward, as_scalar
-from ._probing import Guided, Probing, scale_of, set_gradients
+from ._probing import Probing, scale_of, set_gradients
 from ._targets import Target, as_rows
-from .record import Last
+from .record import Guided, Last
 
 
 class FOGZO(Probing):
@@ -91,50 +91,25 @@ class FOGZO(Probing):
         targets = [target for target in self._targets if target.weight.grad is not None]
         if t < self.start or not targets:
             return last
-        scaled = [as_rows(gradient_of(target)) for target in targets]
-        factor = scale_of(scaler, loss.device)
-        step = Guided(targets, scaled if factor is None else unscaled(scaled, factor))
         last.gamma = _gamma.at(self.gamma, self.ramp_steps, t)
-        last.norm = fk.whitened_norm(step.guides, step.scales, step.surrogates, noise=self.noise)
-        step.draw = {
-            "seed": self.seed,
-            "step": self.calls,
-            "gamma": last.gamma,
-            "norm": last.norm,
-            "noise": self.noise,
-        }
-        estimate = self._estimate(forward, step, last)
-        last.predicted = self._predicted(step)
+        with torch.no_grad():
+            self._replace(forward, targets, scaler, last)
+        return last
+
+    def _replace(self, forward: Forward, targets: list[Target], scaler: Any, last: Last) -> None:
+        """Put G in the place of g."""
+        scaled = [as_rows(gradient_of(target)) for target in targets]
+        factor = scale_of(scaler, last.loss.device)
+        guides = scaled if factor is None else unscaled(scaled, factor)
+        draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": last.gamma}
+        guided = Guided(targets, guides, draw)
+        last.norm = fk.whitened_norm(guides, guided.scales, guided.surrogates, noise=self.noise)
+        guided.draw["norm"] = last.norm
+        estimate = self._estimate(forward, guided, last)
         if factor is not None:
             estimate = [gradient * factor for gradient in estimate]
         set_gradients(targets, self._accept(last, estimate, scaled))
-        last.fallbacks = self.fallbacks
-        return last
-
-    def _predicted(self, step: Guided) -> Tensor:
-        """float64 [n]: P_i = v_i . g', with v_i / (e a) = G for the one difference 1."""
-        one = torch.ones(1, device=step.guides[0].device)
-        predicted = []
-        for probe in range(self.probes):
-            directions = fk.assemble_gradient_many(
-                step.guides,
-                step.scales,
-                one,
-                step.surrogates,
-                tensors=step.numbers,
-                first_probe=probe,
-                **step.draw,
-            )
-            total = torch.zeros((), dtype=torch.float64, device=one.device)
-            for surrogate, v, g, a in zip(
-                step.surrogates, directions, step.guides, step.scales, strict=True
-            ):
-                e = fk.radius(surrogate, self.noise)
-                groups = (a.shape[0], a.shape[1], -1) if a.dim() == 3 else (a.numel(), -1)
-                by_scale = (v * g).reshape(groups).sum(-1, dtype=torch.float64)
-                total = total + (by_scale * (e * a.double().reshape(by_scale.shape)) ** 2).sum()
-            predicted.append(total)
-        return torch.stack(predicted)
+        last._guided, last.fallbacks = guided, self.fallbacks
 
 
 def gradient_of(target: Target) -> Tensor:

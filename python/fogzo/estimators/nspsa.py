@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from fogzo_kernels import _check
 
 from ._base import FORWARD_ONLY, Forward, as_scalar
-from ._probing import Guided, Probing, scale_of, set_gradients
-from ._targets import QuantTarget, as_rows, in_place_of_weights
-from .record import Last
+from ._probing import Probing, scale_of, set_gradients
+from ._targets import QuantTarget, Target, as_rows, in_place_of_weights
+from .record import Guided, Last
 
 
 class NSPSA(Probing):
@@ -64,28 +64,26 @@ class NSPSA(Probing):
         perturbed = {id(target.weight) for target in self._targets}
         others = any(p.requires_grad and id(p) not in perturbed for p in self._parameters)
         loss = self._unperturbed(forward, scaler, others)
-        last = Last(loss, gamma=1.0, forwards=3 if others else 1, fallbacks=self.fallbacks)
+        last = Last(loss, fallbacks=self.fallbacks, forwards=3 if others else 1)
+        last.gamma = 1.0
         targets = [t for t in self._targets if t.was_read and t.weight.requires_grad]
-        if not targets:
-            return last
+        if targets:
+            with torch.no_grad():
+                self._replace(forward, targets, scaler, last)
+        return last
+
+    def _replace(self, forward: Forward, targets: list[Target], scaler: Any, last: Last) -> None:
+        """Leave G in .grad of the perturbed weights."""
         # with norm 0 the operations give the guide no weight; any tensor of the shape will do
-        step = Guided(targets, [as_rows(target.weight.detach()) for target in targets])
-        step.draw = {
-            "seed": self.seed,
-            "step": self.calls,
-            "gamma": 1.0,
-            "norm": 0.0,
-            "noise": self.noise,
-        }
-        estimate = self._estimate(forward, step, last)
-        factor = scale_of(scaler, loss.device)
+        weights = [as_rows(target.weight) for target in targets]
+        draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": 1.0}
+        estimate = self._estimate(forward, Guided(targets, weights, draw | {"norm": 0.0}), last)
+        factor = scale_of(scaler, last.loss.device)
         if factor is not None:
             estimate = [gradient * factor for gradient in estimate]
-        zeros = [torch.zeros_like(weight) for weight in step.guides]
+        zeros = [torch.zeros_like(gradient) for gradient in estimate]
         set_gradients(targets, self._accept(last, estimate, zeros))
-        last.predicted = torch.full_like(last.difference, float("nan"))
         last.fallbacks = self.fallbacks
-        return last
 
     def _unperturbed(self, forward: Forward, scaler: Any, others: bool) -> Tensor:
         """The loss, detached; ``others``: with the gradients of what is not perturbed."""

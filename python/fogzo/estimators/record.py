@@ -3,50 +3,125 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-_NONE = torch.empty(0, dtype=torch.float64)
-_NO_PAIR = torch.empty(0, 2, dtype=torch.float64)
+import fogzo_kernels as fk
 
 
-@dataclass(slots=True)
-class Last:
-    """The figures of one ``backward`` call; tensors stay on their device, nothing is synchronised.
+class Guided:
+    """The weights that one step perturbs, and where their perturbations come from.
 
     Attributes:
-        loss: unperturbed loss, 0-dim. losses: float64 [n, 2], L+ and L- of each probe.
-        difference: float64 [n], D = (L+ - L-) / 2. predicted: float64 [n], P = v . g'.
-        norm: N, 0-dim float32; NaN without a guide. gamma: as used. forwards: this call's cost, a
-            forward 1, a backward 2.
-        fallbacks: steps so far in which a probe's loss was not finite and G became g.
-
-    A plain straight-through step has n = 0.
+        names, weights, scales, grids, surrogates: of the perturbed weights.
+        guides: float32 tensors of their shapes, which perturb_quantize takes as grad.
+        draw: tensors, seed, step, gamma, norm and noise, as the operations take them.
     """
 
-    loss: Tensor
-    gamma: float = 0.0
-    norm: Tensor | float = float("nan")
-    losses: Tensor = _NO_PAIR
-    difference: Tensor = _NONE
-    predicted: Tensor = _NONE
-    forwards: int = 3
-    fallbacks: Tensor | int = 0
-    names: Sequence[str] = ()
-    flip_counts: Tensor | None = None
+    def __init__(self, targets: Sequence[Any], guides: list[Tensor], draw: dict[str, Any]) -> None:
+        self.targets, self.guides = targets, guides
+        self.scales = [target.scale for target in targets]
+        self.grids = [target.grid for target in targets]
+        self.surrogates = [target.surrogate for target in targets]
+        self.draw = draw | {"tensors": [target.number for target in targets]}
+
+    def gradient(self, differences: Tensor, first_probe: int = 0) -> list[Tensor]:
+        """(1/n) sum_i D_i v_i / (e a) of each weight."""
+        estimate: list[Tensor] = fk.assemble_gradient_many(
+            self.guides,
+            self.scales,
+            differences,
+            self.surrogates,
+            first_probe=first_probe,
+            **self.draw,
+        )
+        return estimate
+
+    def predicted(self, probe: int) -> Tensor:
+        """P = v . g' of one probe, 0-dim float64; v / (e a) is the gradient of the difference 1."""
+        one = torch.ones(1, device=self.guides[0].device)
+        total = torch.zeros((), dtype=torch.float64, device=one.device)
+        directions = self.gradient(one, first_probe=probe)
+        columns = zip(directions, self.guides, self.scales, self.surrogates, strict=True)
+        for direction, guide, scale, surrogate in columns:
+            unit = scale.double() * fk.radius(surrogate, self.draw["noise"])
+            by_scale = (direction * guide).view(*(scale.shape[:-1] or (1,)), -1)
+            share = by_scale.sum(-1, dtype=torch.float64) * unit.view(by_scale.shape[:-1]) ** 2
+            total = total + share.sum()
+        return total
+
+
+class Last:
+    """The figures of one ``backward`` call.
+
+    They stay on their device: reading one as a number waits for it, the call itself does not.
+
+    Attributes:
+        loss: unperturbed loss, 0-dim.
+        gamma: as used by this call; 0 for a plain straight-through step.
+        norm: N, 0-dim float32; NaN without a guide.
+        forwards: this call's cost, a forward 1, a backward 2.
+        fallbacks: steps so far in which a probe's loss was not finite and G became g.
+        losses: float64 [n, 2], L+ and L- of each probe; n = 0 for a plain step.
+        difference: float64 [n], D = (L+ - L-) / 2.
+        predicted: float64 [n], P = v . g', the difference that g promises; NaN without a guide.
+            Made when first read, until the next ``backward`` call.
+        ratio: float64 [n], difference / predicted; NaN where predicted is 0.
+        flips: {name: codes that the probes changed, over all sides}.
+    """
+
+    def __init__(self, loss: Tensor, fallbacks: Tensor | int = 0, forwards: int = 3) -> None:
+        self.loss, self.fallbacks, self.forwards = loss, fallbacks, forwards
+        self.gamma = 0.0
+        self.norm: Tensor | float = float("nan")
+        self.difference = torch.empty(0, dtype=torch.float64)
+        self._losses: list[Tensor] = []
+        self._flips: tuple[list[str], Tensor] | None = None
+        self._guided: Guided | None = None
+        self._predicted: Tensor | None = None
+
+    @property
+    def losses(self) -> Tensor:
+        if not self._losses:
+            return torch.empty(0, 2, dtype=torch.float64)
+        return torch.stack(self._losses).double().view(-1, 2)
+
+    @property
+    def predicted(self) -> Tensor:
+        if self._predicted is None:
+            n = len(self._losses) // 2
+            if self._guided is None:
+                nan = torch.full_like(self.difference, float("nan"))
+                self._predicted = nan
+            else:
+                with torch.no_grad():
+                    self._predicted = torch.stack([self._guided.predicted(i) for i in range(n)])
+        return self._predicted
 
     @property
     def ratio(self) -> Tensor:
-        """float64 [n], difference / predicted; NaN where predicted is 0."""
         nan = torch.full_like(self.predicted, float("nan"))
         return torch.where(self.predicted == 0, nan, self.difference / self.predicted)
 
     @property
     def flips(self) -> dict[str, int]:
-        """Codes that differ from the unperturbed ones, over all sides, by weight; synchronises."""
-        if self.flip_counts is None:
+        if self._flips is None:
             return {}
-        counts = self.flip_counts.sum(dim=(0, 2)).tolist()
-        return dict(zip(self.names, counts, strict=True))
+        names, counts = self._flips
+        return dict(zip(names, counts.sum(dim=(0, 2)).tolist(), strict=True))
+
+    def release(self) -> None:
+        """Let go of the gradients that ``predicted`` would be made from."""
+        self._guided = None
+
+
+def differences(losses: list[Tensor]) -> Tensor:
+    """float64 [n]: (L+ - L-) / 2 of the losses L+, L-, L+, L-, ..., each 0-dim."""
+    if all(loss.is_cpu for loss in losses):
+        numbers = [loss.item() for loss in losses]
+        pairs = zip(numbers[::2], numbers[1::2], strict=True)
+        return torch.tensor([(a - b) / 2 for a, b in pairs], dtype=torch.float64)
+    pairs_ = torch.stack(losses).double().view(-1, 2)
+    return (pairs_[:, 0] - pairs_[:, 1]) / 2
