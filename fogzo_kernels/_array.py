@@ -6,6 +6,7 @@ in torch get a tensor that shares the array's memory.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from ._types import Flips, Packed
 
 Array = Any
 _DTYPE_NAMES: dict[Any, str] = {}
+_KINDS: dict[type, str | None] = {}
 
 
 def have_torch() -> bool:
@@ -23,6 +25,13 @@ def have_torch() -> bool:
 
 def kind(array: object) -> str | None:
     """'torch', 'numpy', or None for anything else."""
+    cls = type(array)
+    if cls not in _KINDS:
+        _KINDS[cls] = _find_kind(array)
+    return _KINDS[cls]
+
+
+def _find_kind(array: object) -> str | None:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
         return "torch"
@@ -96,7 +105,8 @@ def contiguous(array: Array) -> Array:
 
 def pointer(array: Array) -> int:
     """Address of the first element; the caller keeps the array alive."""
-    return int(array.data_ptr() if hasattr(array, "data_ptr") else array.ctypes.data)
+    address: int = array.ctypes.data if kind(array) == "numpy" else array.data_ptr()
+    return address
 
 
 def empty(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") -> Array:
@@ -104,9 +114,15 @@ def empty(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") ->
         import numpy
 
         return numpy.empty(shape, dtype=dtype)
+    of = _torch_dtype(dtype)  # imports torch
+    return sys.modules["torch"].empty(shape, dtype=of, device=device)
+
+
+@functools.cache
+def _torch_dtype(name: str) -> Any:
     import torch
 
-    return torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+    return getattr(torch, name)
 
 
 def threads() -> int:

@@ -79,7 +79,12 @@ def view(op: str, name: str, array: Any, **others: Any) -> View:
 
     ``others`` (each an array or None) must be of its kind and on its device.
     """
-    kind = _array.common_kind(op, **{name: array}, **others)
+    kind = _array.kind(array)
+    for other in others.values():
+        if other is not None and _array.kind(other) != kind:
+            kind = None
+    if kind is None:
+        kind = _array.common_kind(op, **{name: array}, **others)  # says what differs
     if kind == "torch":
         device = array.device
         for argument, other in others.items():
@@ -157,6 +162,8 @@ def scale_values(op: str, array: Any) -> None:
 
 def integer(op: str, argument: str, value: Any, low: int, high: int, text: str) -> int:
     """A host integer low <= value < high (anything with __index__, bools excepted)."""
+    if type(value) is int and low <= value < high:
+        return value
     try:
         number = operator.index(value)
     except TypeError:
@@ -168,6 +175,8 @@ def integer(op: str, argument: str, value: Any, low: int, high: int, text: str) 
 
 def number(op: str, argument: str, value: Any, low: float, high: float, text: str) -> float:
     """A host float with low <= value <= high; NaN passes only where high is NaN."""
+    if type(value) is float and low <= value <= high:
+        return value
     try:
         result = float(value)
     except (TypeError, ValueError):
