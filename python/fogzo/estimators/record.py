@@ -11,6 +11,9 @@ from torch import Tensor
 import fogzo_kernels as fk
 
 
+_NONE = torch.empty(0, dtype=torch.float64)
+
+
 class Guided:
     """The weights that one step perturbs, and where their perturbations come from.
 
@@ -76,7 +79,7 @@ class Last:
         self.loss, self.fallbacks, self.forwards = loss, fallbacks, forwards
         self.gamma = 0.0
         self.norm: Tensor | float = float("nan")
-        self.difference = torch.empty(0, dtype=torch.float64)
+        self.difference = _NONE
         self._losses: list[Tensor] = []
         self._flips: tuple[list[str], Tensor] | None = None
         self._guided: Guided | None = None
