@@ -26,33 +26,25 @@ extern "C" int fogzo_cpu_assemble_gradient(const float* grad, const float* scale
     }
     const Mixture mixture = make_mixture(surrogate, noise, gamma);
     const Walk walk = make_walk(view, row_pitch == cols);
+    const PerturbKernels& kernel = *kernels().perturb;
     each_range(walk.blocks, threads, [&](int64_t first, int64_t last) {
-        ProbeSources sources(draw, first_probe);
-        float whitened[kBlock];
-        float noise_bins[kBlock];
+        ProbeSources sources(draw, mixture.across, first_probe);
+        float room[kBlock + kSlack] = {};
         float sum[kBlock];
         for (int64_t b = first; b < last; ++b) {
             const Block block = walk.at(b);
-            each_scale(view, block, [&](int i, int count, float a) {
-                const float factor = whitening(a, mixture.e);
-                for (int end = i + count; i < end; ++i) {
-                    whitened[i] = grad[block.first + i] * factor;
-                }
-            });
             for (int64_t p = 0; p < probes; ++p) {
-                sources.of(p).read(draw.number(block.row, block.col), block.n, noise_bins);
+                const float* noise_at = sources.of(p).at(draw.number(block.row, block.col), block.n, room);
                 const float along = alignment(mixture, sources.sign(p), norm);
-                const float difference = differences[p];
-                for (int i = 0; i < block.n; ++i) {
-                    const float d = perturbation(along, whitened[i], mixture.across, noise_bins[i]);
-                    sum[i] = p == 0 ? difference * d : sum[i] + difference * d;
-                }
+                each_scale(view, block, [&](int i, int count, float a) {
+                    const float* g = grad + block.first + i;
+                    const Run run = {g, g, noise_at + i, count, 1.0f, whitening(a, mixture.e), along};
+                    kernel.accumulate(run, differences[p], p == 0, sum + i);
+                });
             }
             each_scale(view, block, [&](int i, int count, float a) {
                 const float factor = gain(static_cast<float>(probes), mixture.e, a);
-                for (int end = i + count; i < end; ++i) {
-                    out[block.first + i] = sum[i] * factor;
-                }
+                kernel.scaled(sum + i, count, factor, out + block.first + i);
             });
         }
     });

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "fogzo/cpu.h"
-#include "tile.h"
+#include "kernels.h"
 
 namespace fogzo {
 namespace {
@@ -18,38 +18,43 @@ bool have_avx2() {
 #endif
 }
 
-const TileKernels* find(const char* name) {
+const Kernels kScalar = {"scalar", &kScalarTile, &kScalarPerturb, &kScalarCode};
+#if defined(FOGZO_HAVE_AVX2)
+const Kernels kAvx2 = {"avx2", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code};
+#endif
+
+const Kernels* find(const char* name) {
     const bool automatic = std::strcmp(name, "auto") == 0;
 #if defined(FOGZO_HAVE_AVX2)
-    if ((automatic || std::strcmp(name, kAvx2Tile.name) == 0) && have_avx2()) {
-        return &kAvx2Tile;
+    if ((automatic || std::strcmp(name, kAvx2.name) == 0) && have_avx2()) {
+        return &kAvx2;
     }
 #endif
-    return automatic || std::strcmp(name, kScalarTile.name) == 0 ? &kScalarTile : nullptr;
+    return automatic || std::strcmp(name, kScalar.name) == 0 ? &kScalar : nullptr;
 }
 
 // A name in FOGZO_ISA that this machine lacks falls back to the portable code, never to a crash.
-const TileKernels* at_load() {
+const Kernels* at_load() {
     const char* name = std::getenv("FOGZO_ISA");
-    const TileKernels* kernels = find(name != nullptr && *name != '\0' ? name : "auto");
-    return kernels != nullptr ? kernels : &kScalarTile;
+    const Kernels* found = find(name != nullptr && *name != '\0' ? name : "auto");
+    return found != nullptr ? found : &kScalar;
 }
 
-std::atomic<const TileKernels*> chosen{at_load()};
+std::atomic<const Kernels*> chosen{at_load()};
 
 }  // namespace
 
-const TileKernels& tile_kernels() { return *chosen.load(std::memory_order_relaxed); }
+const Kernels& kernels() { return *chosen.load(std::memory_order_relaxed); }
 
 }  // namespace fogzo
 
-extern "C" const char* fogzo_cpu_isa(void) { return fogzo::tile_kernels().name; }
+extern "C" const char* fogzo_cpu_isa(void) { return fogzo::kernels().name; }
 
 extern "C" int fogzo_cpu_set_isa(const char* name) {
-    const fogzo::TileKernels* kernels = name != nullptr ? fogzo::find(name) : nullptr;
-    if (kernels == nullptr) {
+    const fogzo::Kernels* found = name != nullptr ? fogzo::find(name) : nullptr;
+    if (found == nullptr) {
         return FOGZO_BAD_ISA;
     }
-    fogzo::chosen.store(kernels, std::memory_order_relaxed);
+    fogzo::chosen.store(found, std::memory_order_relaxed);
     return FOGZO_OK;
 }

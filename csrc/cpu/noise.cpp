@@ -24,7 +24,7 @@ extern "C" int fogzo_cpu_noise(float* out, const float* table, int64_t rows, int
     const Walk walk = make_walk(view, row_pitch == cols);
     each_range(walk.blocks, threads, [&](int64_t first, int64_t last) {
         NoiseSource source;
-        source.open(draw, probe);
+        source.open(draw, 1.0f, probe);
         for (int64_t b = first; b < last; ++b) {
             const Block block = walk.at(b);
             float* u = out + block.first;

@@ -13,37 +13,37 @@ void words(Stream stream, uint32_t first_block, uint32_t* out) {
     }
 }
 
-template <int surrogate> void published_as(const uint32_t* in, const float* table, float* out) {
+template <int surrogate> void published_as(const uint32_t* in, const float* table, float across, float* out) {
     for (int j = 0; j < 8; ++j) {
         const uint32_t* word = in + (j >> 1) * kLanes;
         const int shift = 16 * (j & 1);
         for (int i = 0; i < kLanes; ++i) {
-            out[j * kLanes + i] = published_noise((word[i] >> shift) & 0xFFFFu, surrogate, table);
+            out[j * kLanes + i] = across * published_noise((word[i] >> shift) & 0xFFFFu, surrogate, table);
         }
     }
 }
 
-void published(const uint32_t* in, int surrogate, const float* table, float* out) {
+void published(const uint32_t* in, int surrogate, const float* table, float across, float* out) {
     switch (surrogate) {
-    case kHardtanh: return published_as<kHardtanh>(in, table, out);
-    case kTanh: return published_as<kTanh>(in, table, out);
-    case kApproxSign: return published_as<kApproxSign>(in, table, out);
-    default: return published_as<kIdentity>(in, table, out);
+    case kHardtanh: return published_as<kHardtanh>(in, table, across, out);
+    case kTanh: return published_as<kTanh>(in, table, across, out);
+    case kApproxSign: return published_as<kApproxSign>(in, table, across, out);
+    default: return published_as<kIdentity>(in, table, across, out);
     }
 }
 
-void rademacher(const uint32_t* in, int first_bit, float e, float* out) {
+void rademacher(const uint32_t* in, int first_bit, float magnitude, float* out) {
     for (int j = 0; j < kTileBits; ++j) {
         const int bit = first_bit + j;
         const uint32_t* word = in + (bit >> 5) * kLanes;
         for (int i = 0; i < kLanes; ++i) {
-            out[j * kLanes + i] = ((word[i] >> (bit & 31)) & 1u) != 0u ? -e : e;
+            out[j * kLanes + i] = ((word[i] >> (bit & 31)) & 1u) != 0u ? -magnitude : magnitude;
         }
     }
 }
 
 }  // namespace
 
-const TileKernels kScalarTile = {"scalar", words, published, rademacher};
+const TileKernels kScalarTile = {words, published, rademacher};
 
 }  // namespace fogzo

@@ -9,40 +9,14 @@ using namespace fogzo;
 namespace {
 
 enum Form : int { kValues = 0, kCodes = 1, kPacked = 2, kForms = 3 };
+constexpr int kNoGrid = 4;  // in place of a grid: nothing is rounded, form must be values
 
-// One block of a weight in bins, and room for what is made of it.
+// Room for what is made of one block.
 struct Bins {
-    float scale[kBlock];
-    float x[kBlock];
-    float whitened[kBlock];
-    float d[kBlock];
-    uint8_t base[kBlock];  // codes without perturbation
-    uint8_t codes[kBlock];
+    float noise[kBlock + kSlack];
+    uint8_t base[kBlock + kSlack];  // codes without perturbation
+    uint8_t codes[2][kBlock + kSlack];
 };
-
-template <int kind> void round_as(const float* x, const float* d, float direction, int n, Grid grid, uint8_t* codes) {
-    grid.kind = kind;
-    for (int i = 0; i < n; ++i) {
-        codes[i] = static_cast<uint8_t>(code_of(grid, x[i] + direction * d[i]));
-    }
-}
-
-// codes of x + direction * d; direction is +-1, so the product is exact.
-void round_to(const float* x, const float* d, float direction, int n, const Grid& grid, uint8_t* codes) {
-    if (grid.kind == kSign) {
-        round_as<kSign>(x, d, direction, n, grid, codes);
-    } else {
-        round_as<kTernary>(x, d, direction, n, grid, codes);
-    }
-}
-
-int64_t count_flips(const uint8_t* codes, const uint8_t* base, int n) {
-    int count = 0;
-    for (int i = 0; i < n; ++i) {
-        count += codes[i] != base[i] ? 1 : 0;
-    }
-    return count;
-}
 
 struct Job {
     View view;
@@ -59,58 +33,72 @@ struct Job {
     int64_t first_probe;
     float norm;
 
-    void load(const Block& block, Bins& bins) const {
-        each_scale(view, block, [&](int i, int count, float a) {
-            const float inverse = 1.0f / a;
-            const float factor = whitening(a, mixture.e);
-            for (int end = i + count; i < end; ++i) {
-                bins.scale[i] = a;
-                bins.x[i] = w[block.first + i] * inverse;
-                bins.whitened[i] = grad[block.first + i] * factor;
-            }
-        });
-        if (flip_count != nullptr) {
-            for (int i = 0; i < block.n; ++i) {
-                bins.base[i] = static_cast<uint8_t>(code_of(grid, bins.x[i]));
-            }
-        }
+    Run run_of(const Block& block, int i, int count, float a, const float* noise, float along) const {
+        const int64_t at = block.first + i;
+        return {w + at, grad + at, noise + i, count, 1.0f / a, whitening(a, mixture.e), along};
     }
 
-    void store(const Block& block, const Bins& bins, int64_t side) const {
+    void quantize_base(const Block& block, uint8_t* base) const {
+        const CodeKernels& kernel = *kernels().code;
+        each_scale(view, block, [&](int i, int count, float a) {
+            kernel.quantize(w + block.first + i, count, 1.0f / a, grid, base + i);
+        });
+    }
+
+    void move(const Block& block, const float* noise, float along, int64_t side) const {
+        const PerturbKernels& kernel = *kernels().perturb;
+        float* plus = static_cast<float*>(out) + side * view.size() + block.first;
+        each_scale(view, block, [&](int i, int count, float a) {
+            const Run run = run_of(block, i, count, a, noise, along);
+            kernel.moved(run, a, plus + i, sides == 2 ? plus + view.size() + i : nullptr);
+        });
+    }
+
+    void round(const Block& block, const float* noise, float along, Bins& bins) const {
+        const PerturbKernels& kernel = *kernels().perturb;
+        each_scale(view, block, [&](int i, int count, float a) {
+            const Run run = run_of(block, i, count, a, noise, along);
+            kernel.codes(run, grid, bins.codes[0] + i, sides == 2 ? bins.codes[1] + i : nullptr);
+        });
+    }
+
+    void store(const Block& block, const uint8_t* codes, int64_t side) const {
+        const CodeKernels& kernel = *kernels().code;
         const int64_t at = side * view.size() + block.first;
         if (form == kCodes) {
-            std::memcpy(static_cast<uint8_t*>(out) + at, bins.codes, static_cast<size_t>(block.n));
+            std::memcpy(static_cast<uint8_t*>(out) + at, codes, static_cast<size_t>(block.n));
         } else if (form == kValues) {
             float* values = static_cast<float*>(out) + at;
-            for (int i = 0; i < block.n; ++i) {
-                values[i] = bins.scale[i] * value_of(grid, bins.codes[i]);
-            }
+            each_scale(view, block,
+                       [&](int i, int count, float a) { kernel.values(codes + i, count, a, grid, values + i); });
         } else {
             const int64_t pitch = packed_bytes(view.cols, grid.storage_bits);
             uint8_t* bytes = static_cast<uint8_t*>(out) + (side * view.rows + block.row) * pitch;
-            pack_codes(bins.codes, block.n, grid.storage_bits, bytes + packed_bytes(block.col, grid.storage_bits));
+            kernel.pack(codes, block.n, grid.storage_bits, bytes + packed_bytes(block.col, grid.storage_bits));
         }
     }
 
     void run(const Walk& walk, int64_t first, int64_t last) const {
-        ProbeSources sources(draw, first_probe);
-        Bins bins;
+        ProbeSources sources(draw, mixture.across, first_probe);
+        Bins bins = {};
         for (int64_t b = first; b < last; ++b) {
             const Block block = walk.at(b);
-            load(block, bins);
+            if (flip_count != nullptr) {
+                quantize_base(block, bins.base);
+            }
             for (int64_t p = 0; p < probes; ++p) {
-                sources.of(p).read(draw.number(block.row, block.col), block.n, bins.d);
+                const float* noise = sources.of(p).at(draw.number(block.row, block.col), block.n, bins.noise);
                 const float along = alignment(mixture, sources.sign(p), norm);
-                for (int i = 0; i < block.n; ++i) {
-                    bins.d[i] = perturbation(along, bins.whitened[i], mixture.across, bins.d[i]);
+                if (grid.kind == kNoGrid) {
+                    move(block, noise, along, p * sides);
+                    continue;
                 }
+                round(block, noise, along, bins);
                 for (int s = 0; s < sides; ++s) {
                     const int64_t side = p * sides + s;
-                    const float direction = s == 0 ? 1.0f : -1.0f;
-                    round_to(bins.x, bins.d, direction, block.n, grid, bins.codes);
-                    store(block, bins, side);
+                    store(block, bins.codes[s], side);
                     if (flip_count != nullptr) {
-                        const int64_t flips = count_flips(bins.codes, bins.base, block.n);
+                        const int64_t flips = kernels().code->differing(bins.codes[s], bins.base, block.n);
 #pragma omp atomic
                         flip_count[side] += flips;
                     }
@@ -132,6 +120,12 @@ int check(const Job& job, int bits, double gamma) {
     status = check_view(job.view, job.probes > most ? most : job.probes * job.sides);
     if (status != FOGZO_OK) {
         return status;
+    }
+    if (job.grid.kind == kNoGrid) {
+        if (job.form != kValues || job.flip_count != nullptr) {
+            return FOGZO_BAD_GRID;
+        }
+        return is_gamma(gamma) ? FOGZO_OK : FOGZO_BAD_GAMMA;
     }
     if (!grid_exists(job.grid.kind, bits)) {
         return FOGZO_BAD_GRID;

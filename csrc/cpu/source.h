@@ -1,26 +1,37 @@
-// e * u of any run of elements of one probe, drawn tile by tile.
+// B * (e u) of any run of elements of one probe, drawn tile by tile.
 #pragma once
 #include <cstdint>
 #include <cstring>
 
 #include "fogzo/draw.h"
-#include "tile.h"
+#include "kernels.h"
 
 namespace fogzo {
 
 class NoiseSource {
   public:
-    NoiseSource() : kernels_(tile_kernels()) {}
-
-    void open(const Draw& draw, int64_t probe) {
+    void open(const Draw& draw, float across, int64_t probe) {
         stream_ = {draw.seed, static_cast<uint32_t>(draw.step), static_cast<uint32_t>(draw.tensor),
                    static_cast<uint32_t>(probe)};
         surrogate_ = draw.surrogate;
         noise_ = draw.noise;
         table_ = draw.table;
         e_ = static_cast<float>(radius(draw.surrogate, draw.noise));
+        across_ = across;
         tile_ = kNone;
         words_of_ = kNone;
+    }
+
+    // Elements k .. k + n - 1: in the tile where it holds them all, else copied to room [n + kSlack].
+    const float* at(int64_t k, int n, float* room) {
+        const int64_t tile = k / kTile;
+        const int begin = static_cast<int>(k % kTile);
+        if (begin + n <= kTile && (tile == tile_ || n >= kAlone)) {
+            draw_tile(tile);
+            return noise_of_tile_ + begin;
+        }
+        read(k, n, room);
+        return room;
     }
 
     // out [n]: elements k .. k + n - 1.
@@ -31,7 +42,8 @@ class NoiseSource {
             const int count = n < kTile - begin ? n : kTile - begin;
             if (tile != tile_ && count < kAlone) {
                 for (int i = 0; i < count; ++i) {
-                    out[i] = element_noise(stream_, static_cast<uint64_t>(k + i), surrogate_, noise_, e_, table_);
+                    const uint64_t number = static_cast<uint64_t>(k + i);
+                    out[i] = across_ * element_noise(stream_, number, surrogate_, noise_, e_, table_);
                 }
             } else {
                 draw_tile(tile);
@@ -59,34 +71,36 @@ class NoiseSource {
         }
         if (noise_ == kRademacher) {
             const int first_bit = static_cast<int>(tile % per_words) * kTileBits;
-            kernels_.rademacher(words_, first_bit, e_, noise_of_tile_);
+            kernels_.rademacher(words_, first_bit, across_ * e_, noise_of_tile_);
         } else {
-            kernels_.published(words_, surrogate_, table_, noise_of_tile_);
+            kernels_.published(words_, surrogate_, table_, across_, noise_of_tile_);
         }
         tile_ = tile;
     }
 
-    const TileKernels& kernels_;
+    const TileKernels& kernels_ = *kernels().tile;
     Stream stream_ = {};
     int surrogate_ = 0;
     int noise_ = 0;
     const float* table_ = nullptr;
     float e_ = 0.0f;
+    float across_ = 0.0f;
     int64_t tile_ = kNone;
     int64_t words_of_ = kNone;
-    uint32_t words_[4 * kLanes];
-    float noise_of_tile_[kTile];
+    alignas(64) uint32_t words_[4 * kLanes];
+    alignas(64) float noise_of_tile_[kTile + kSlack] = {};
 };
 
 // One source a probe while there are few, so that short blocks find their tile drawn.
 class ProbeSources {
   public:
-    ProbeSources(const Draw& draw, int64_t first_probe) : draw_(draw), first_probe_(first_probe) {}
+    ProbeSources(const Draw& draw, float across, int64_t first_probe)
+        : draw_(draw), across_(across), first_probe_(first_probe) {}
 
     NoiseSource& of(int64_t probe) {
         const int slot = static_cast<int>(probe % kSlots);
         if (holds_[slot] != probe) {
-            sources_[slot].open(draw_, first_probe_ + probe);
+            sources_[slot].open(draw_, across_, first_probe_ + probe);
             holds_[slot] = probe;
             signs_[slot] =
                 probe_sign(draw_.seed, static_cast<uint32_t>(draw_.step), static_cast<uint32_t>(first_probe_ + probe));
@@ -100,6 +114,7 @@ class ProbeSources {
   private:
     static constexpr int kSlots = 8;
     const Draw draw_;
+    const float across_;
     const int64_t first_probe_;
     int64_t holds_[kSlots] = {-1, -1, -1, -1, -1, -1, -1, -1};
     float signs_[kSlots] = {};

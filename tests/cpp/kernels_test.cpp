@@ -135,6 +135,27 @@ void test_perturb(const Call& call) {
     }
 }
 
+// Kind 4 leaves out the grid: w + a d and w - a d.
+void test_without_grid(const Shape& s) {
+    const Call call = {s, 4, 0, kIdentity, static_cast<int>(s.rows % 2), 0, 2, 3, 2, 0.3, 1.5f};
+    const Arrays a = arrays_for(call);
+    Guarded<float> wanted(6 * s.rows * s.cols);
+    for (int64_t i = 0; i < s.rows * s.cols; ++i) {
+        const float scale = scale_of(call, a, i / s.cols, i % s.cols);
+        for (int64_t p = 0; p < 3; ++p) {
+            const float shift = scale * d_of(call, a, i / s.cols, i % s.cols, p);
+            wanted[2 * p * s.rows * s.cols + i] = a.w[static_cast<size_t>(i)] + shift;
+            wanted[(2 * p + 1) * s.rows * s.cols + i] = a.w[static_cast<size_t>(i)] - shift;
+        }
+    }
+    for (const char* isa : {"scalar", "auto"}) {
+        CHECK(fogzo_cpu_set_isa(isa) == FOGZO_OK);
+        Guarded<float> out(6 * s.rows * s.cols);
+        CHECK(perturb(call, a, out.data(), nullptr, 2) == FOGZO_OK);
+        CHECK(out == wanted);
+    }
+}
+
 void test_assemble(const Call& call) {
     const Shape& s = call.shape;
     const Arrays a = arrays_for(call);
@@ -254,6 +275,7 @@ void test_kernels() {
     test_norm();
     int turn = 0;
     for (const Shape& s : kShapes) {
+        test_without_grid(s);
         for (int surrogate = 0; surrogate < kSurrogates; ++surrogate) {
             const bool for_sign = surrogate == kHardtanh || surrogate == kTanh || surrogate == kApproxSign;
             const int kind = for_sign ? kSign : kTernary + turn % 3;
@@ -298,6 +320,7 @@ void test_refusals() {
     add(FOGZO_BAD_NOISE, [](Call& c) { c.noise = 2; });
     add(FOGZO_BAD_GRID, [](Call& c) { c.bits = 9; });
     add(FOGZO_BAD_GRID, [](Call& c) { c.kind = 4; });
+    add(FOGZO_BAD_GRID, [](Call& c) { c.kind = 5; });
     add(FOGZO_BAD_PAIR, [](Call& c) { c.surrogate = kTanh; });
     add(FOGZO_BAD_FORM, [](Call& c) { c.form = 3; });
     add(FOGZO_BAD_SIDES, [](Call& c) { c.sides = 0; });

@@ -314,7 +314,7 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "row_pitch": (-1, 0, 2**62),
     "surrogate": (-1, 6, 2**31 - 1),
     "noise": (-1, 2),
-    "grid": (-1, 4),
+    "grid": (-1, 5),
     "form": (-1, 3),
     "sides": (0, 3),
     "probes": (0, -1, 2**62),

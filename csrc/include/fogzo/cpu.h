@@ -35,6 +35,7 @@ int fogzo_cpu_whitened_norm(const float* const* grads, const float* const* scale
 // out [probes * sides, rows, cols]: float32 values (form 0), uint8 codes (1), or packed rows of
 // ceil(cols * storage_bits / 8) bytes (2); both sides of a probe follow each other, + first.
 // flip_count [probes * sides] int64 or null: codes that differ from those without perturbation.
+// grid 4 rounds nothing: form 0 alone, w + a d and w - a d; flip_count null.
 int fogzo_cpu_perturb_quantize(const float* w, const float* grad, const float* scale, void* out, int64_t* flip_count,
                                const float* table, int64_t rows, int64_t cols, int64_t scale_rows, int64_t scale_cols,
                                int64_t offset, int64_t row_pitch, int grid, int bits, int surrogate, int noise,

@@ -1,0 +1,82 @@
+// Compiled with AVX2: no std:: templates and no shared non-static functions here.
+#include "avx2.h"
+#include "fogzo/estimator.h"
+#include "kernels.h"
+#include "perturb_loops.h"
+
+namespace fogzo {
+namespace {
+
+struct Pair {
+    __m256i plus;
+    __m256i minus;
+};
+
+template <bool sign> inline Pair positions(const Run& run, int i, __m256 shift) {
+    const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(run.w + i), _mm256_set1_ps(run.inverse));
+    const __m256 whitened = _mm256_mul_ps(_mm256_loadu_ps(run.grad + i), _mm256_set1_ps(run.factor));
+    const __m256 d = _mm256_add_ps(_mm256_mul_ps(_mm256_set1_ps(run.along), whitened), _mm256_loadu_ps(run.noise + i));
+    return {position_of<sign>(_mm256_add_ps(x, d), shift), position_of<sign>(_mm256_sub_ps(x, d), shift)};
+}
+
+template <bool sign> inline Pair two_positions(const Run& run, int i, __m256 shift) {
+    const Pair first = positions<sign>(run, i, shift);
+    const Pair second = positions<sign>(run, i + kVector, shift);
+    return {_mm256_packs_epi32(first.plus, second.plus), _mm256_packs_epi32(first.minus, second.minus)};
+}
+
+// run.n is a multiple of 32 here.
+template <bool sign, bool both> void whole_groups(const Run& run, const Grid& grid, uint8_t* plus, uint8_t* minus) {
+    const __m256 shift = _mm256_set1_ps(grid.shift);
+    const __m256i low = bytes_of(grid.low);
+    const __m256i high = bytes_of(grid.high);
+    for (int i = 0; i < run.n; i += kGroup) {
+        const Pair first = two_positions<sign>(run, i, shift);
+        const Pair second = two_positions<sign>(run, i + 2 * kVector, shift);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(plus + i), codes_of<sign>(first.plus, second.plus, low, high));
+        if constexpr (both) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(minus + i),
+                                codes_of<sign>(first.minus, second.minus, low, high));
+        }
+    }
+}
+
+template <bool sign, bool both> void codes_as(const Run& run, const Grid& grid, uint8_t* plus, uint8_t* minus) {
+    Run part = run;
+    part.n = run.n / kGroup * kGroup;
+    whole_groups<sign, both>(part, grid, plus, minus);
+    const int done = part.n;
+    if (done == run.n) {
+        return;
+    }
+    float w[kGroup] = {};
+    float grad[kGroup] = {};
+    const size_t bytes = sizeof(float) * static_cast<size_t>(run.n - done);
+    __builtin_memcpy(w, run.w + done, bytes);
+    __builtin_memcpy(grad, run.grad + done, bytes);
+    part = {w, grad, run.noise + done, kGroup, run.inverse, run.factor, run.along};
+    whole_groups<sign, both>(part, grid, plus + done, both ? minus + done : nullptr);
+}
+
+void codes(const Run& run, const Grid& grid, uint8_t* plus, uint8_t* minus) {
+    if (grid.kind == kSign) {
+        minus != nullptr ? codes_as<true, true>(run, grid, plus, minus) : codes_as<true, false>(run, grid, plus, minus);
+    } else {
+        minus != nullptr ? codes_as<false, true>(run, grid, plus, minus)
+                         : codes_as<false, false>(run, grid, plus, minus);
+    }
+}
+
+void moved(const Run& run, float a, float* plus, float* minus) { moved_loop(run, a, plus, minus); }
+
+void accumulate(const Run& run, float difference, bool first, float* sum) {
+    accumulate_loop(run, difference, first, sum);
+}
+
+void scaled(const float* sum, int n, float gain, float* out) { scaled_loop(sum, n, gain, out); }
+
+}  // namespace
+
+const PerturbKernels kAvx2Perturb = {codes, moved, accumulate, scaled};
+
+}  // namespace fogzo
