@@ -42,6 +42,21 @@ def test_threads_change_no_bit():
     np.testing.assert_array_equal(noise(1).view(np.int32), noise(4).view(np.int32))
 
 
+def test_a_tiny_gamma_keeps_every_bit(restore_isa):
+    """B so small that B times a power of two would leave the normal range of float32."""
+    bits = []
+    for isa in ("scalar", "auto"):
+        assert _cpu.set_isa(isa) == 0
+        grad, scale = np.zeros((1, 2048), np.float32), np.ones(1, np.float32)
+        differences, out = np.ones(1, np.float32), np.full((1, 2048), np.nan, np.float32)
+        pointers = [a.ctypes.data for a in (grad, scale, differences, out)]
+        sizes = (1, 2048, 1, 1, 0, 2048)
+        status = _cpu.assemble_gradient(*pointers, 0, *sizes, 0, 0, 1, 0, 5, 0, 0, 1e-70, 0.0, 1)
+        assert status == 0, _cpu.status_text(status)
+        bits.append(out.view(np.int32).copy())
+    np.testing.assert_array_equal(*bits)
+
+
 def test_an_unknown_instruction_set_is_refused():
     before = _cpu.isa()
     status = _cpu.set_isa("mmx")

@@ -67,14 +67,6 @@ void codes(const Run& run, const Grid& grid, uint8_t* plus, uint8_t* minus) {
     }
 }
 
-void moved(const Run& run, float a, float* plus, float* minus) { moved_loop(run, a, plus, minus); }
-
-void accumulate(const Run& run, float difference, bool first, float* sum) {
-    accumulate_loop(run, difference, first, sum);
-}
-
-void scaled(const float* sum, int n, float gain, float* out) { scaled_loop(sum, n, gain, out); }
-
 }  // namespace
 
 const PerturbKernels kAvx2Perturb = {codes, moved, accumulate, scaled};

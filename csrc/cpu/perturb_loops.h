@@ -8,7 +8,7 @@ namespace fogzo {
 // d = A * gw + B * (e u)
 FOGZO_FN float direction(const Run& run, int i) { return run.along * (run.grad[i] * run.factor) + run.noise[i]; }
 
-FOGZO_FN void moved_loop(const Run& run, float a, float* __restrict plus, float* __restrict minus) {
+FOGZO_FN void moved(const Run& run, float a, float* __restrict plus, float* __restrict minus) {
     if (minus == nullptr) {
         for (int i = 0; i < run.n; ++i) {
             plus[i] = run.w[i] + a * direction(run, i);
@@ -22,7 +22,7 @@ FOGZO_FN void moved_loop(const Run& run, float a, float* __restrict plus, float*
     }
 }
 
-FOGZO_FN void accumulate_loop(const Run& run, float difference, bool first, float* __restrict sum) {
+FOGZO_FN void accumulate(const Run& run, float difference, bool first, float* __restrict sum) {
     if (first) {
         for (int i = 0; i < run.n; ++i) {
             sum[i] = difference * direction(run, i);
@@ -34,7 +34,7 @@ FOGZO_FN void accumulate_loop(const Run& run, float difference, bool first, floa
     }
 }
 
-FOGZO_FN void scaled_loop(const float* __restrict sum, int n, float gain, float* __restrict out) {
+FOGZO_FN void scaled(const float* __restrict sum, int n, float gain, float* __restrict out) {
     for (int i = 0; i < n; ++i) {
         out[i] = sum[i] * gain;
     }
