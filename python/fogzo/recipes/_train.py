@@ -147,7 +147,8 @@ def _run(session: Session, folder: RunFolder, config: Config, args: argparse.Nam
     folder.summary({"config": config.plain(), "versions": versions(), "rows": rows})
     print(table(rows))
     try:
-        title = f"fogzo train {config.recipe}: {config.seeds} seed(s), batch {config.batch_size}"
+        seeds = "1 seed" if config.seeds == 1 else f"mean and range of {config.seeds} seeds"
+        title = f"fogzo train {config.recipe}: {seeds}, batch {config.batch_size}"
         draw(folder.read(METRICS), title, folder.path / CURVES)
         print(f"picture: {folder.path / CURVES}")
     except ImportError as error:
