@@ -5,7 +5,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 DEMO_ARGS ?= train mnist --estimators ste,fogzo,n-spsa --steps 300 --seeds 3
 PYTEST_ARGS ?=
-SECONDS_OF_FUZZ ?= 60
+SECONDS ?= 60
 OUT ?= build/gpu
 
 DEMO := .venv-demo
@@ -17,12 +17,12 @@ ASAN_TESTS := $(wildcard $(foreach op,noise fake_quantize whitened_norm perturb_
   assemble_gradient native,tests/test_$(op).py))
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
-.PHONY: help demo test venv-test check lint cpp-test asan fuzz static docs mutants gpu clean
+.PHONY: help demo test venv-test check lint cpp-test asan fuzz static package docs mutants gpu clean
 
 help:
 	@echo "make demo      train MNIST with three estimators in about two minutes"
 	@echo "make test      run the tests (under 10 minutes)"
-	@echo "make check     lint, sanitizers, fuzzing, static checks, docs"
+	@echo "make check     lint, sanitizers, fuzzing, static checks, packaging, docs"
 	@echo "make mutants   plant faults and see the tests fail"
 	@echo "make gpu       GPU tests and bench with this python's own tools, OUT=DIR"
 	@echo "PYTHON=python3.12 and TORCH='torch==2.12.0' choose another interpreter and torch"
@@ -31,7 +31,6 @@ demo:
 	@$(TOOLS)/preflight.sh $(PYTHON)
 	@$(TOOLS)/venv.sh $(PYTHON) $(DEMO) "$(TORCH)" ".[train]"
 	$(DEMO)/bin/fogzo $(DEMO_ARGS) --out $(DEMO_RUN)
-	@echo "picture: $(DEMO_RUN)/curves.png"
 
 test: venv-test
 	$(TEST)/bin/pytest --durations=15 -m "not gpu" $(PYTEST_ARGS)
@@ -42,14 +41,14 @@ venv-test:
 	@$(TOOLS)/venv.sh $(PYTHON) $(TEST) "$(TORCH)" -e ".[test,train]" pybind11 cmake ninja
 
 check: venv-test
-	@for part in lint static cpp-test asan fuzz docs; do \
+	@for part in lint static cpp-test asan fuzz package docs; do \
 	  echo "== $$part"; $(MAKE) --no-print-directory $$part-only || exit 1; done
 	@echo "== all checks passed"
 
-lint cpp-test asan fuzz static docs: %: venv-test
+lint cpp-test asan fuzz static package docs: %: venv-test
 	@$(MAKE) --no-print-directory $*-only
 
-.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only docs-only
+.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only package-only docs-only
 lint-only:
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy fogzo_kernels python/fogzo bench tests/tools setup.py
@@ -66,11 +65,14 @@ asan-only:
 
 fuzz-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/asan address,undefined
-	$(TOOLS)/with_asan.sh $(TEST)/bin/python $(TOOLS)/fuzz_native.py --seconds $(SECONDS_OF_FUZZ)
+	$(TOOLS)/with_asan.sh $(TEST)/bin/python $(TOOLS)/fuzz_native.py --seconds $(SECONDS)
 
 static-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/cpp
 	$(TEST)/bin/python $(TOOLS)/static_check.py build/cpp
+
+package-only:
+	$(TEST)/bin/python $(TOOLS)/package_check.py
 
 docs-only:
 	$(TEST)/bin/pytest -q tests/test_docs.py

@@ -30,6 +30,7 @@ class CMakeBuild(build_ext):
             raise SystemExit(f"setup: FOGZO_CUDA is {cuda!r}, expected auto, on or off")
         tree = ROOT / "build" / f"{sysconfig.get_config_var('SOABI')}-cuda_{cuda}"
         self.out = tree / "out"
+        shutil.rmtree(self.out, ignore_errors=True)
         problem = self.missing() or self.compile(tree, cuda)
         if problem and cuda == "auto" and self.missing() is None:
             print(f"fogzo-kernels: once more without CUDA: {problem}", file=sys.stderr)
@@ -56,7 +57,6 @@ class CMakeBuild(build_ext):
     def compile(self, tree: Path, cuda: str) -> str | None:
         import pybind11
 
-        shutil.rmtree(self.out, ignore_errors=True)
         cmake = str(tool("cmake"))
         configure = [cmake, "-S", str(ROOT), "-B", str(tree), "-G", "Ninja"]
         configure += [

@@ -1,0 +1,111 @@
+"""Build the wheel as a user's pip would, with and without a compiler, and use it without torch.
+
+usage: package_check.py    (its virtual environments lie in build/package)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "build/package"
+LIMIT_S = 120
+INSIDE = (
+    "fogzo/py.typed",
+    "fogzo/cli.py",
+    "fogzo/recipes/data/mnist/train-images-idx3-ubyte.gz",
+    "fogzo_bench/peers.py",
+    "fogzo_kernels/py.typed",
+    "fogzo_kernels/_reference/philox.py",
+)
+USE = """
+import fogzo_kernels as fk
+print("backends:", ", ".join(fk.backends()) or "none: " + fk.why_not("cpu"))
+try:
+    import fogzo
+except ImportError as error:
+    print("import fogzo:", error)
+else:
+    raise SystemExit("import fogzo worked without torch")
+"""
+
+
+def sources() -> Path:
+    """A copy of the tree as git sees it, so that no earlier build is met."""
+    copy = WORK / "source"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+def run(*command: str | Path, path: str | None = None) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "FOGZO"))}
+    if path is not None:
+        environment["PATH"] = path
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=WORK,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"package: {command} failed:\n{done.stdout[-6000:]}{done.stderr[-6000:]}")
+    return done.stdout + done.stderr
+
+
+def check(name: str, source: Path, *, native: bool) -> None:
+    """Make a wheel, look into it, install it alone and import it."""
+    wheels = WORK / name
+    python = WORK / f"venv-{name}/bin/python"
+    run(sys.executable, "-m", "venv", python.parents[1])
+    begin = time.monotonic()
+    pip = (python, "-m", "pip", "--disable-pip-version-check")
+    path = None if native else str(python.parent)
+    log = run(*pip, "wheel", "-v", "--no-deps", "-w", wheels, source, path=path)
+    wheel = next(wheels.glob("*.whl"))
+    run(*pip, "install", "--quiet", wheel)
+    seconds = time.monotonic() - begin
+    inside = zipfile.ZipFile(wheel).namelist()
+    lacking = [file for file in INSIDE if file not in inside]
+    if lacking:
+        raise SystemExit(f"package: the wheel lacks {', '.join(lacking)}")
+    if any(file.startswith("fogzo_kernels/_cpu") for file in inside) != native:
+        raise SystemExit(f"package: _cpu in the wheel: {not native}, expected {native}")
+    if not native and "no C++ compiler" not in log:
+        raise SystemExit(f"package: the build does not say that the compiler is missing:\n{log[-3000:]}")
+    if seconds > LIMIT_S:
+        raise SystemExit(f"package: installing took {seconds:.0f} s, expected at most {LIMIT_S}")
+    said = run(python, "-c", USE)
+    size = wheel.stat().st_size / 1e6
+    print(f"{name}: {seconds:.0f} s, {size:.1f} MB\n{said}", end="", flush=True)
+
+
+def main() -> int:
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    source = sources()
+    has_compiler = any(shutil.which(name) for name in ("g++", "c++", "clang++"))
+    check("here", source, native=has_compiler)
+    check("no-compiler", source, native=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
