@@ -89,7 +89,7 @@ def check(name: str, source: Path, *, native: bool) -> None:
     if any(file.startswith("fogzo_kernels/_cpu") for file in inside) != native:
         raise SystemExit(f"package: _cpu in the wheel: {not native}, expected {native}")
     if not native and "no C++ compiler" not in log:
-        raise SystemExit(f"package: the build does not say that the compiler is missing:\n{log[-3000:]}")
+        raise SystemExit(f"package: expected a word on the missing compiler:\n{log[-3000:]}")
     if seconds > LIMIT_S:
         raise SystemExit(f"package: installing took {seconds:.0f} s, expected at most {LIMIT_S}")
     said = run(python, "-c", USE)
