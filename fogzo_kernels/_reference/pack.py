@@ -11,7 +11,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     per_byte = 8 // bits
     rest = -codes.shape[-1] % per_byte
     padded = torch.nn.functional.pad(codes, (0, rest))
-    groups = padded.reshape(*codes.shape[:-1], -1, per_byte).to(torch.int64)
+    size = padded.shape[-1] // per_byte
+    groups = padded.reshape(*codes.shape[:-1], size, per_byte).to(torch.int64)
     shifts = torch.arange(per_byte, device=codes.device) * bits
     packed: Tensor = (groups << shifts).sum(-1).to(torch.uint8)
     return packed
@@ -22,5 +23,5 @@ def unpack(data: Tensor, bits: int, width: int) -> Tensor:
     per_byte = 8 // bits
     shifts = torch.arange(per_byte, device=data.device) * bits
     codes = (data[..., None].to(torch.int64) >> shifts) & (2**bits - 1)
-    flat: Tensor = codes.reshape(*data.shape[:-1], -1)[..., :width].to(torch.uint8)
+    flat: Tensor = codes.flatten(-2)[..., :width].to(torch.uint8)
     return flat
