@@ -1,0 +1,52 @@
+"""Shared by all tests: which backends run, and hypothesis' settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+import fogzo_kernels as fk
+from fogzo_kernels import _native
+
+hypothesis.settings.register_profile(
+    "fogzo", max_examples=25, deadline=None, derandomize=True, database=None
+)
+hypothesis.settings.load_profile("fogzo")
+
+# name, instruction set, threads: the two native rows must give equal bits.
+BACKENDS = (("reference", "auto", 1), ("cpu", "scalar", 1), ("cpu", "avx2", 2))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    reason = fk.why_not("cpu")
+    if os.environ.get("FOGZO_REQUIRE_NATIVE") == "1" and reason is not None:
+        pytest.exit(f"FOGZO_REQUIRE_NATIVE=1 and {reason}", returncode=1)
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda p: p[0] if p[0] == "reference" else "-".join(p[:2]))
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on one backend; the module's OPS name the operations it must have."""
+    torch = pytest.importorskip("torch")
+    name, isa, threads = request.param
+    ops: Any = getattr(request.module, "OPS", ())
+    refused = [fk.why_not(name), *(fk.capabilities()[op][name] for op in ops)]
+    for reason in refused:
+        if reason is not None:
+            pytest.skip(reason)
+    before = torch.get_num_threads()
+    if name == "cpu":
+        status = _native.cpu().set_isa(isa)
+        if status:
+            pytest.skip(_native.cpu().status_text(status))
+    torch.set_num_threads(threads)
+    try:
+        with fk.use_backend(name):
+            yield name
+    finally:
+        torch.set_num_threads(before)
+        if name == "cpu":
+            _native.cpu().set_isa("auto")

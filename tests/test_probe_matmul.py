@@ -1,0 +1,131 @@
+"""probe_matmul: all probe sides against float64, for every kind of codes and activations."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from helpers import GRIDS, Guarded, assert_same, finite, grid_id, scales, taken
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fogzo_kernels as fk
+
+OPS = ("probe_matmul",)
+SHAPES = ((1, 1, 1), (2, 3, 7), (5, 4, 86), (3, 9, 129), (8, 17, 256), (0, 3, 8), (3, 0, 8))
+
+
+def dense(codes, scale, grid):
+    """float64 weights [P, N, K] of codes [P, N, K]."""
+    low, _, step, _ = oracle.levels(grid.kind, grid.bits)
+    a = oracle.spread(scale, *codes.shape[1:]).astype(np.float64)
+    return a * (low + step * codes.astype(np.float64))
+
+
+def bound(x, w, bias, size):
+    """Accumulating K products in float32, in any order, and the scale, bias and final roundings.
+
+    |error| <= (K + 6) 2^-24 * sum |x| |w|, with twice that allowed; the output's rounding on top.
+    """
+    total = np.einsum("pmk,pnk->pmn", abs(x), abs(w)) + abs(bias)
+    return 2 * (size + 6) * 2.0**-24 * total
+
+
+def check(got, x, w, bias, rounding=0.0):
+    want = np.einsum("pmk,pnk->pmn", x, w) + bias
+    limit = bound(x, w, bias, x.shape[-1]) + rounding * abs(want)
+    error = abs(got.float().numpy() - want)
+    assert got.shape == want.shape
+    assert (error <= limit).all(), f"{(error / limit).max()} of the bound"
+
+
+def codes_of(rng, grid, shape):
+    return torch.from_numpy(rng.integers(0, grid.levels, shape).astype(np.uint8))
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "each"])
+@pytest.mark.parametrize("sides", [None, 1, 4])
+@pytest.mark.parametrize("grid", GRIDS, ids=grid_id)
+def test_codes_and_packed_equal_float64(backend, grid, sides, shared):
+    rng = np.random.default_rng(1)
+    for m, n, k in SHAPES:
+        p = sides or (1 if shared else 3)
+        codes = codes_of(rng, grid, (n, k) if sides is None else (p, n, k))
+        scale = scales(rng, (n, k))
+        bias = finite(rng, (n,)) if k % 2 else None
+        x = torch.from_numpy(finite(rng, (m, k) if shared else (p, m, k)))
+        wide = dense(codes.expand(p, n, k).numpy(), scale, grid)
+        guard = Guarded((p, m, n), np.float32, "torch")
+        arguments = (torch.from_numpy(scale), grid, None if bias is None else torch.tensor(bias))
+        got = taken(fk.probe_matmul, x, codes, *arguments, out=guard.array)
+        assert got is guard.array
+        guard.check()
+        check(got, x.expand(p, m, k).double().numpy(), wide, 0.0 if bias is None else bias)
+        packed = taken(fk.probe_matmul, x, fk.pack(codes, grid.code_bits), *arguments)
+        check(packed, x.expand(p, m, k).double().numpy(), wide, 0.0 if bias is None else bias)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=grid_id)
+def test_int8_activations(backend, grid):
+    rng = np.random.default_rng(2)
+    for m, n, k in SHAPES:
+        codes = codes_of(rng, grid, (2, n, k))
+        scale = scales(rng, (n, k))
+        x = rng.integers(-127, 128, (2, m, k)).astype(np.int8)
+        x_scale = np.exp(finite(rng, (2, m)))
+        got = taken(
+            fk.probe_matmul, torch.from_numpy(x), codes, torch.from_numpy(scale), grid,
+            x_scale=torch.from_numpy(x_scale),
+        )  # fmt: skip
+        assert got.dtype == torch.float32
+        wide = x * x_scale[..., None].astype(np.float64)
+        check(got, wide, dense(codes.numpy(), scale, grid), 0.0)
+
+
+def test_bfloat16_activations(backend):
+    """The output rounds to bfloat16: 2^-8 relative on top."""
+    rng, grid = np.random.default_rng(3), fk.Grid("mid-rise", 2)
+    for m, n, k in SHAPES:
+        codes, scale = codes_of(rng, grid, (2, n, k)), scales(rng, (n, k))
+        x = torch.from_numpy(finite(rng, (m, k))).bfloat16()
+        got = taken(fk.probe_matmul, x, codes, torch.from_numpy(scale), grid)
+        assert got.dtype == torch.bfloat16
+        wide = x.double().expand(2, m, k).numpy()
+        check(got, wide, dense(codes.numpy(), scale, grid), 0.0, 2.0**-8)
+
+
+@pytest.mark.parametrize("grid", [GRIDS[0], fk.Grid("mid-rise", 2)], ids=grid_id)
+def test_flips_equal_their_codes(backend, grid):
+    rng = np.random.default_rng(4)
+    w, g = (torch.from_numpy(finite(rng, (7, 86))) for _ in range(2))
+    scale = torch.tensor(0.5)
+    named = {"seed": 1, "step": 0, "tensor": 0, "probes": 2, "gamma": 0.05, "norm": 9.0}
+    with fk.use_backend("auto"):
+        codes = fk.perturb_quantize(w, g, scale, grid, form="codes", **named)
+        flips = fk.perturb_quantize(w, g, scale, grid, form="flips", **named)
+    x = torch.from_numpy(finite(rng, (3, 86)))
+    got = taken(fk.probe_matmul, x, flips, scale, grid)
+    check(got, x.double().expand(4, 3, 86).numpy(), dense(codes.numpy(), scale.numpy(), grid), 0.0)
+
+
+@given(
+    m=st.integers(1, 6), n=st.integers(1, 9), k=st.integers(1, 140), p=st.integers(1, 4),
+    number=st.integers(0, len(GRIDS) - 1), seed=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_any_shape(m, n, k, p, number, seed):
+    rng, grid = np.random.default_rng(seed), GRIDS[number]
+    codes, scale = codes_of(rng, grid, (p, n, k)), scales(rng, (n, k))
+    x = finite(rng, (m, k))
+    got = fk.probe_matmul(torch.from_numpy(x), codes, torch.from_numpy(scale), grid)
+    wide = np.broadcast_to(x.astype(np.float64), (p, m, k))
+    check(got, wide, dense(codes.numpy(), scale, grid), 0.0)
+
+
+def test_numpy_gives_numpy_with_equal_bits(backend):
+    rng, grid = np.random.default_rng(5), fk.Grid("mid-rise", 2)
+    codes, scale, x = codes_of(rng, grid, (2, 5, 43)), scales(rng, (5, 43)), finite(rng, (4, 43))
+    want = fk.probe_matmul(torch.from_numpy(x), codes, torch.from_numpy(scale), grid)
+    got = fk.probe_matmul(x, codes.numpy(), scale, grid)
+    assert isinstance(got, np.ndarray)
+    assert_same(got, want)
