@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 Slot = tuple[dict[str, Tensor | None], str]  # a module's table of buffers, and a name in it
 
@@ -116,33 +117,46 @@ class Buffers:
 
     A probe runs with copies of them, as they were before the unperturbed forward: all forwards of
     a step start alike, and only the unperturbed one leaves a trace. Which ones are written is
-    learned from the first call; only those are copied later.
+    learned from the bits in the first call; only those are copied later. A buffer that begins to
+    change later is known by its version, and so are the others of its module: BatchNorm counts its
+    forwards openly, but writes its statistics without a new version.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._slots: list[Slot] = [(m._buffers, key) for m in model.modules() for key in m._buffers]
-        self._written = set(range(len(self._slots)))
-        self._first = True
+        norms = [m._buffers for m in model.modules() if isinstance(m, _NormBase)]
+        self._always = {
+            i for i, (table, _) in enumerate(self._slots) if any(table is own for own in norms)
+        }
+        self._watched = set(range(len(self._slots)))
+        self._learned = False
 
     def keep(self) -> None:
+        """Remember the present state, for the probes and for undo()."""
         self._seen = [(t, None if t is None else t._version) for t in map(_get, self._slots)]
         self._copies = {
-            i: tensor.clone() for i in self._written if (tensor := self._seen[i][0]) is not None
+            i: tensor.clone() for i in self._watched if (tensor := self._seen[i][0]) is not None
         }
 
     def end_of_forward(self) -> None:
-        changed = self._changed()
-        for i in changed:
-            tensor = _get(self._slots[i])
-            if i not in self._copies and tensor is not None:
-                self._copies[i] = tensor.clone()
-        self._written = set(changed) if self._first else self._written | set(changed)
-        self._first = False
+        """Learn what the unperturbed forward wrote."""
+        changed = {i for i in range(len(self._slots)) if self._is_new(i)}
+        if not self._learned:
+            changed |= {i for i in self._copies if not self._has_old_bits(i)}
+            self._watched, self._learned = self._always, True
+        if not changed <= self._watched:
+            tables = [self._slots[i][0] for i in changed]
+            self._watched = self._watched | {
+                i for i, slot in enumerate(self._slots) if any(slot[0] is t for t in tables)
+            }
+            for i in self._watched - self._copies.keys():
+                if (tensor := _get(self._slots[i])) is not None:
+                    self._copies[i] = tensor.clone()
 
     @contextmanager
     def scratch(self) -> Iterator[None]:
         """Stand-ins for the written buffers during one probe."""
-        kept = [(i, _get(self._slots[i])) for i in self._written]
+        kept = [(i, _get(self._slots[i])) for i in self._watched]
         try:
             for i, _ in kept:
                 table, key = self._slots[i]
@@ -154,19 +168,23 @@ class Buffers:
                 table[key] = tensor
 
     def undo(self) -> None:
-        for i in self._changed():
+        """Back to what keep() saw."""
+        for i, (tensor, _) in enumerate(self._seen):
             table, key = self._slots[i]
-            tensor = self._seen[i][0]
-            table[key] = tensor
-            if tensor is not None and i in self._copies:
-                tensor.detach().copy_(self._copies[i])
+            if _get(self._slots[i]) is not tensor:
+                table[key] = tensor
+            if tensor is not None and i in self._copies and not self._has_old_bits(i):
+                with torch.no_grad():
+                    tensor.copy_(self._copies[i])
 
-    def _changed(self) -> list[int]:
-        return [
-            i
-            for i, (slot, (tensor, version)) in enumerate(zip(self._slots, self._seen, strict=True))
-            if (now := _get(slot)) is not tensor or (now is not None and now._version != version)
-        ]
+    def _is_new(self, i: int) -> bool:
+        tensor, version = self._seen[i]
+        now = _get(self._slots[i])
+        return now is not tensor or (now is not None and now._version != version)
+
+    def _has_old_bits(self, i: int) -> bool:
+        now = _get(self._slots[i])
+        return now is not None and torch.equal(now, self._copies[i])
 
 
 def _get(slot: Slot) -> Tensor | None:

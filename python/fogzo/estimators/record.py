@@ -10,7 +10,6 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
-
 _NONE = torch.empty(0, dtype=torch.float64)
 
 
