@@ -34,10 +34,12 @@ int fake_quantize(Address w, Address scale, Address values, int64_t rows, int64_
                                    scale_cols, grid, bits, threads);
 }
 
-int fake_quantize_backward(Address grad, Address w, Address scale, Address grad_w, int64_t rows, int64_t cols,
-                           int64_t scale_rows, int64_t scale_cols, int grid, int bits, int surrogate, int threads) {
-    return fogzo_cpu_fake_quantize_backward(in<float>(grad), in<float>(w), in<float>(scale), out<float>(grad_w), rows,
-                                            cols, scale_rows, scale_cols, grid, bits, surrogate, threads);
+int fake_quantize_backward(Address grad, Address w, Address scale, Address grad_w, Address grad_scale, int64_t rows,
+                           int64_t cols, int64_t scale_rows, int64_t scale_cols, int grid, int bits, int surrogate,
+                           int threads) {
+    return fogzo_cpu_fake_quantize_backward(in<float>(grad), in<float>(w), in<float>(scale), out<float>(grad_w),
+                                            out<float>(grad_scale), rows, cols, scale_rows, scale_cols, grid, bits,
+                                            surrogate, threads);
 }
 
 int whitened_norm(const std::vector<Address>& grads, const std::vector<Address>& scales,

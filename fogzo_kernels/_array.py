@@ -125,6 +125,12 @@ def _torch_dtype(name: str) -> Any:
     return getattr(torch, name)
 
 
+def zeros(shape: tuple[int, ...], dtype: str, kind: str) -> Array:
+    array = empty(shape, dtype, kind)
+    array[...] = 0
+    return array
+
+
 def threads() -> int:
     """Threads a native kernel may use: torch's setting where torch is loaded, else one."""
     torch = sys.modules.get("torch")

@@ -18,9 +18,9 @@ bool have_avx2() {
 #endif
 }
 
-const Kernels kScalar = {"scalar", &kScalarTile, &kScalarPerturb, &kScalarCode};
+const Kernels kScalar = {"scalar", &kScalarTile, &kScalarPerturb, &kScalarCode, &kScalarFake};
 #if defined(FOGZO_HAVE_AVX2)
-const Kernels kAvx2 = {"avx2", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code};
+const Kernels kAvx2 = {"avx2", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code, &kAvx2Fake};
 #endif
 
 const Kernels* find(const char* name) {

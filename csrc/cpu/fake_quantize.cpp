@@ -1,42 +1,12 @@
+#include <cmath>
+
 #include "fogzo/cpu.h"
-#include "fogzo/grid.h"
+#include "kernels.h"
 #include "view.h"
 
 using namespace fogzo;
 
 namespace {
-
-// The grid's kind is a constant inside the loop, so that the loop has no branch.
-template <int kind> void forward(const float* w, float* out, int n, float a, Grid grid) {
-    grid.kind = kind;
-    const float inverse = 1.0f / a;
-    for (int i = 0; i < n; ++i) {
-        const float x = w[i] * inverse;
-        const float value = a * value_of(grid, code_of(grid, x));
-        out[i] = x == x ? value : x;
-    }
-}
-
-template <int surrogate>
-void backward(const float* grad, const float* w, float* grad_w, int n, float a, const Grid& grid) {
-    const float inverse = 1.0f / a;
-    for (int i = 0; i < n; ++i) {
-        grad_w[i] = surrogate_gradient(grid, surrogate, w[i] * inverse, grad[i]);
-    }
-}
-
-using Backward = void (*)(const float*, const float*, float*, int, float, const Grid&);
-
-Backward backward_of(int surrogate) {
-    switch (surrogate) {
-    case kIdentity: return backward<kIdentity>;
-    case kClipped: return backward<kClipped>;
-    case kHardtanh: return backward<kHardtanh>;
-    case kApproxSign: return backward<kApproxSign>;
-    case kTrust: return backward<kTrust>;
-    default: return nullptr;
-    }
-}
 
 int check(const View& view, int kind, int bits) {
     const int status = check_view(view, 1);
@@ -45,6 +15,64 @@ int check(const View& view, int kind, int bits) {
     }
     return grid_exists(kind, bits) ? FOGZO_OK : FOGZO_BAD_GRID;
 }
+
+struct Backward {
+    View view;
+    Grid grid;
+    int surrogate;
+    const float* grad;
+    const float* w;
+    float* grad_w;
+    const FakeQuantizeKernels& kernel;
+
+    double run(int64_t at, int count, float a, bool with_sum) const {
+        return kernel.backward({w + at, grad + at, count, a}, grid, surrogate, with_sum, grad_w + at);
+    }
+
+    double blocks(const Walk& walk, int64_t first, int64_t last, bool with_sum) const {
+        double sum = 0.0;
+        for (int64_t b = first; b < last; ++b) {
+            const Block block = walk.at(b);
+            each_scale(view, block,
+                       [&](int i, int count, float a) { sum += run(block.first + i, count, a, with_sum); });
+        }
+        return sum;
+    }
+
+    // The elements of one scale, row by row.
+    double scale_sum(int64_t index) const {
+        const int64_t group = view.cols / view.scale_cols;
+        const int64_t begin = index % view.scale_cols * group;
+        const int64_t row = view.scale_rows > 1 ? index / view.scale_cols : 0;
+        const int64_t end = view.scale_rows > 1 ? row + 1 : view.rows;
+        double sum = 0.0;
+        for (int64_t r = row; r < end; ++r) {
+            for (int64_t c = 0; c < group; c += kBlock) {
+                const int count = static_cast<int>(group - c < kBlock ? group - c : kBlock);
+                sum += run(r * view.cols + begin + c, count, view.scale[index], true);
+            }
+        }
+        return sum;
+    }
+
+    // Sums whose order depends on the view alone, not on the threads.
+    void with_scale_gradient(float* grad_scale, int threads) const {
+        const double share = std::sqrt(static_cast<double>(view.size()) * positive_levels(grid));
+        const int64_t scales = view.scale_rows * view.scale_cols;
+        if (scales > 1) {
+            each_range(scales, threads, [&](int64_t first, int64_t last) {
+                for (int64_t s = first; s < last; ++s) {
+                    grad_scale[s] = static_cast<float>(scale_sum(s) / share);
+                }
+            });
+            return;
+        }
+        const Walk walk = make_walk(view, true);
+        const double sum = sum_of_parts(walk.blocks, threads,
+                                        [&](int64_t first, int64_t last) { return blocks(walk, first, last, true); });
+        grad_scale[0] = static_cast<float>(sum / share);
+    }
+};
 
 }  // namespace
 
@@ -59,13 +87,13 @@ extern "C" int fogzo_cpu_fake_quantize(const float* w, const float* scale, float
         return FOGZO_NULL_POINTER;
     }
     const Grid grid = make_grid(kind, bits);
-    const auto kernel = kind == kSign ? forward<kSign> : forward<kTernary>;
+    const FakeQuantizeKernels& kernel = *kernels().fake;
     const Walk walk = make_walk(view, true);
     each_range(walk.blocks, threads, [&](int64_t first, int64_t last) {
         for (int64_t b = first; b < last; ++b) {
             const Block block = walk.at(b);
             each_scale(view, block, [&](int i, int count, float a) {
-                kernel(w + block.first + i, out + block.first + i, count, a, grid);
+                kernel.forward(w + block.first + i, out + block.first + i, count, a, grid);
             });
         }
     });
@@ -73,15 +101,14 @@ extern "C" int fogzo_cpu_fake_quantize(const float* w, const float* scale, float
 }
 
 extern "C" int fogzo_cpu_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w,
-                                                int64_t rows, int64_t cols, int64_t scale_rows, int64_t scale_cols,
-                                                int kind, int bits, int surrogate, int threads) {
+                                                float* grad_scale, int64_t rows, int64_t cols, int64_t scale_rows,
+                                                int64_t scale_cols, int kind, int bits, int surrogate, int threads) {
     const View view = {rows, cols, scale, scale_rows, scale_cols};
     const int status = check(view, kind, bits);
     if (status != FOGZO_OK) {
         return status;
     }
-    const Backward kernel = backward_of(surrogate);
-    if (kernel == nullptr) {
+    if (surrogate < 0 || surrogate >= kSurrogates || surrogate == kTanh) {
         return FOGZO_BAD_SURROGATE;
     }
     if (!surrogate_fits(kind, surrogate, kPublished)) {
@@ -93,16 +120,12 @@ extern "C" int fogzo_cpu_fake_quantize_backward(const float* grad, const float* 
     if (grad == nullptr || w == nullptr || grad_w == nullptr) {
         return FOGZO_NULL_POINTER;
     }
-    const Grid grid = make_grid(kind, bits);
+    const Backward job = {view, make_grid(kind, bits), surrogate, grad, w, grad_w, *kernels().fake};
+    if (grad_scale != nullptr) {
+        job.with_scale_gradient(grad_scale, threads);
+        return FOGZO_OK;
+    }
     const Walk walk = make_walk(view, true);
-    each_range(walk.blocks, threads, [&](int64_t first, int64_t last) {
-        for (int64_t b = first; b < last; ++b) {
-            const Block block = walk.at(b);
-            each_scale(view, block, [&](int i, int count, float a) {
-                const int64_t at = block.first + i;
-                kernel(grad + at, w + at, grad_w + at, count, a, grid);
-            });
-        }
-    });
+    each_range(walk.blocks, threads, [&](int64_t first, int64_t last) { job.blocks(walk, first, last, false); });
     return FOGZO_OK;
 }

@@ -45,18 +45,39 @@ struct CodeKernels {
     int (*differing)(const uint8_t* codes, const uint8_t* base, int n);
 };
 
+// Elements of a weight that share the scale a.
+struct Weights {
+    const float* w;
+    const float* grad;
+    int n;
+    float a;
+};
+
+struct FakeQuantizeKernels {
+    // out [n]: a * value(x); NaN gives NaN. out may be w.
+    void (*forward)(const float* w, float* out, int n, float a, const Grid& grid);
+    // grad_w [n]: grad * h'(x) (not tanh); may be grad. Returns the sum of float64(grad) * t over the
+    // run where with_sum, else 0.
+    double (*backward)(const Weights& run, const Grid& grid, int surrogate, bool with_sum, float* grad_w);
+    // Sum of float64(grad * factor)^2.
+    double (*square_sum)(const float* grad, int n, float factor);
+};
+
 struct Kernels {
     const char* name;
     const TileKernels* tile;
     const PerturbKernels* perturb;
     const CodeKernels* code;
+    const FakeQuantizeKernels* fake;
 };
 
 extern const PerturbKernels kScalarPerturb;
 extern const CodeKernels kScalarCode;
+extern const FakeQuantizeKernels kScalarFake;
 #if defined(FOGZO_HAVE_AVX2)
 extern const PerturbKernels kAvx2Perturb;
 extern const CodeKernels kAvx2Code;
+extern const FakeQuantizeKernels kAvx2Fake;
 #endif
 
 // The kernels in use.

@@ -104,6 +104,24 @@ template <class Body> void each_range(int64_t blocks, int threads, Body body) {
     body(int64_t(0), blocks);
 }
 
+// Sum of part(first, last) over disjoint ranges of blocks: as many of them whatever the threads.
+template <class Part> double sum_of_parts(int64_t blocks, int threads, Part part) {
+    constexpr int64_t parts = 64;
+    const int64_t per_part = (blocks + parts - 1) / parts;
+    double sums[parts] = {};
+    each_range(parts, blocks < 8 * parts ? 1 : threads, [&](int64_t first, int64_t last) {
+        for (int64_t p = first; p < last; ++p) {
+            const int64_t end = (p + 1) * per_part;
+            sums[p] = part(p * per_part < blocks ? p * per_part : blocks, end < blocks ? end : blocks);
+        }
+    });
+    double sum = 0.0;
+    for (const double one : sums) {
+        sum += one;
+    }
+    return sum;
+}
+
 // Sizes whose float32 array of `copies` views fits in an int64 of bytes, and scales that fit the view.
 inline int check_view(const View& view, int64_t copies) {
     int64_t elements = 0;

@@ -1,51 +1,25 @@
 #include "fogzo/cpu.h"
+#include "kernels.h"
 #include "view.h"
 
 using namespace fogzo;
 
 namespace {
 
-constexpr int kLanesOfSum = 8;
-constexpr int64_t kParts = 64;  // partial sums a tensor: fixed, so the order does not depend on threads
-
-// sum of float64(g * (a * e))^2 over one block, in 8 interleaved sums.
-double block_sum(const View& view, const Block& block, const float* grad, float e) {
-    double lanes[kLanesOfSum] = {};
-    each_scale(view, block, [&](int begin, int count, float a) {
-        const float factor = whitening(a, e);
-        const float* g = grad + block.first + begin;
-        int i = 0;
-        for (; i + kLanesOfSum <= count; i += kLanesOfSum) {
-            for (int lane = 0; lane < kLanesOfSum; ++lane) {
-                const double gw = static_cast<double>(g[i + lane] * factor);
-                lanes[lane] += gw * gw;
-            }
-        }
-        for (; i < count; ++i) {
-            const double gw = static_cast<double>(g[i] * factor);
-            lanes[i % kLanesOfSum] += gw * gw;
-        }
-    });
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
-}
-
+// sum of float64(g * (a * e))^2 over one tensor.
 double tensor_sum(const View& view, const float* grad, float e, int threads) {
+    const FakeQuantizeKernels& kernel = *kernels().fake;
     const Walk walk = make_walk(view, true);
-    double parts[kParts] = {};
-    const int64_t per_part = (walk.blocks + kParts - 1) / kParts;
-    each_range(kParts, walk.blocks < 8 * kParts ? 1 : threads, [&](int64_t first, int64_t last) {
-        for (int64_t p = first; p < last; ++p) {
-            const int64_t end = (p + 1) * per_part < walk.blocks ? (p + 1) * per_part : walk.blocks;
-            for (int64_t b = p * per_part; b < end; ++b) {
-                parts[p] += block_sum(view, walk.at(b), grad, e);
-            }
+    return sum_of_parts(walk.blocks, threads, [&](int64_t first, int64_t last) {
+        double sum = 0.0;
+        for (int64_t b = first; b < last; ++b) {
+            const Block block = walk.at(b);
+            each_scale(view, block, [&](int i, int count, float a) {
+                sum += kernel.square_sum(grad + block.first + i, count, whitening(a, e));
+            });
         }
+        return sum;
     });
-    double sum = 0.0;
-    for (const double part : parts) {
-        sum += part;
-    }
-    return sum;
 }
 
 }  // namespace

@@ -13,9 +13,7 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     if backend == "cuda":
         return "this release has no CUDA kernel for it"
     if op == "fake_quantize_backward" and case is not None:
-        surrogate, needs_scale_grad = case
-        if needs_scale_grad:
-            return "it does not compute scale gradients"
+        surrogate, _ = case
         if surrogate == "tanh":
             return "it does not compute tanh"
     return None
@@ -49,14 +47,18 @@ def fake_quantize_backward_cpu(
     needs_scale_grad: bool,
     view: View,
     out: Any,
-) -> tuple[Any, None]:
+) -> tuple[Any, Any]:
     grad, w, scale = (_array.contiguous(a) for a in (grad, w, scale))
     result = out[0] if out is not None else _array.empty(view.shape, "float32", view.kind)
+    grad_scale = None
+    if needs_scale_grad:
+        grad_scale = _array.zeros(tuple(scale.shape), "float32", view.kind)
     status = _native.cpu().fake_quantize_backward(
         _array.pointer(grad),
         _array.pointer(w),
         _array.pointer(scale),
         _array.pointer(result),
+        0 if grad_scale is None else _array.pointer(grad_scale),
         view.rows,
         view.cols,
         view.scale_rows,
@@ -67,4 +69,4 @@ def fake_quantize_backward_cpu(
         _array.threads(),
     )
     _native.raise_on("fake_quantize_backward", "_cpu", status)
-    return result, None
+    return result, grad_scale

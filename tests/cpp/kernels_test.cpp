@@ -204,28 +204,90 @@ void test_drawing(const Shape& s, int surrogate, int noise) {
     }
 }
 
+// The scale gradients in long double, and for each the sum of magnitudes that bounds a rounding error.
+struct ScaleGradient {
+    std::vector<long double> sum, bound;
+};
+
+ScaleGradient expected_scale_gradient(const Call& call, const Arrays& a, const Grid& grid) {
+    const Shape& s = call.shape;
+    const size_t scales = a.scale.size();
+    ScaleGradient wanted = {std::vector<long double>(scales), std::vector<long double>(scales)};
+    for (int64_t i = 0; i < s.rows * s.cols; ++i) {
+        const int64_t r = i / s.cols;
+        const int64_t at = (s.scale_rows > 1 ? r : 0) * s.scale_cols + i % s.cols / (s.cols / s.scale_cols);
+        const float x = a.w[static_cast<size_t>(i)] * (1.0f / a.scale[static_cast<size_t>(at)]);
+        const long double term =
+            static_cast<long double>(a.grad[static_cast<size_t>(i)]) * static_cast<long double>(scale_slope(grid, x));
+        wanted.sum[static_cast<size_t>(at)] += term;
+        wanted.bound[static_cast<size_t>(at)] += std::fabs(term);
+    }
+    const long double share = std::sqrt(static_cast<long double>(s.rows * s.cols * positive_levels(grid)));
+    for (size_t k = 0; k < scales; ++k) {
+        wanted.sum[k] /= share;
+        wanted.bound[k] /= share;
+    }
+    return wanted;
+}
+
+void test_scale_gradient(const Shape& s, int kind, int bits, int surrogate) {
+    const Call call = {s, kind, bits, surrogate, 0, 0, 1, 1, 0, 0.0, 1.0f};
+    const Arrays a = arrays_for(call);
+    const ScaleGradient wanted = expected_scale_gradient(call, a, make_grid(kind, bits));
+    const int64_t scales = s.scale_rows * s.scale_cols;
+    Guarded<float> first(scales);
+    for (const char* isa : {"scalar", "auto"}) {
+        CHECK(fogzo_cpu_set_isa(isa) == FOGZO_OK);
+        for (const int threads : {1, 2, 5}) {
+            Guarded<float> grad_w(s.rows * s.cols);
+            Guarded<float> grad_scale(scales);
+            std::memcpy(grad_w.data(), a.grad.data(), sizeof(float) * a.grad.size());  // grad_w may be grad
+            CHECK(fogzo_cpu_fake_quantize_backward(grad_w.data(), a.w.data(), a.scale.data(), grad_w.data(),
+                                                   grad_scale.data(), s.rows, s.cols, s.scale_rows, s.scale_cols, kind,
+                                                   bits, surrogate, threads) == FOGZO_OK);
+            bool right = grad_scale.intact();
+            for (int64_t k = 0; k < scales; ++k) {
+                const size_t at = static_cast<size_t>(k);
+                const long double error = std::fabs(grad_scale[k] - wanted.sum[at]);
+                right = right && error <= 1.0e-7L * std::fabs(wanted.sum[at]) + 1.0e-12L * wanted.bound[at];
+            }
+            CHECK(right);
+            if (threads == 1 && isa[0] == 's') {
+                std::memcpy(first.data(), grad_scale.data(), sizeof(float) * static_cast<size_t>(scales));
+            }
+            CHECK(grad_scale == first);
+        }
+    }
+}
+
 void test_fake(const Shape& s, int kind, int bits, int surrogate) {
     const Call call = {s, kind, bits, surrogate, 0, 0, 1, 1, 0, 0.0, 1.0f};
     Arrays a = arrays_for(call);
     a.w[0] = std::nanf("");
+    a.w[a.w.size() / 2] = -0.0f;
+    a.w[a.w.size() - 1] = HUGE_VALF;
     const Grid grid = make_grid(kind, bits);
-    for (const int threads : {1, 2}) {
-        Guarded<float> out(s.rows * s.cols);
-        Guarded<float> grad_w(s.rows * s.cols);
-        CHECK(fogzo_cpu_fake_quantize(a.w.data(), a.scale.data(), out.data(), s.rows, s.cols, s.scale_rows,
-                                      s.scale_cols, kind, bits, threads) == FOGZO_OK);
-        CHECK(fogzo_cpu_fake_quantize_backward(a.grad.data(), a.w.data(), a.scale.data(), grad_w.data(), s.rows, s.cols,
-                                               s.scale_rows, s.scale_cols, kind, bits, surrogate, threads) == FOGZO_OK);
-        bool right = out.intact() && grad_w.intact();
-        for (int64_t i = 0; i < out.size(); ++i) {
-            const float scale = scale_of(call, a, i / s.cols, i % s.cols);
-            const float x = a.w[static_cast<size_t>(i)] * (1.0f / scale);
-            const float value = scale * value_of(grid, code_of(grid, x));
-            const float g = surrogate_gradient(grid, surrogate, x, a.grad[static_cast<size_t>(i)]);
-            right = right && (std::isnan(x) ? std::isnan(out[i]) : bits_of(out[i]) == bits_of(value)) &&
-                    bits_of(grad_w[i]) == bits_of(g);
+    for (const char* isa : {"scalar", "auto"}) {
+        CHECK(fogzo_cpu_set_isa(isa) == FOGZO_OK);
+        for (const int threads : {1, 2}) {
+            Guarded<float> out(s.rows * s.cols);
+            Guarded<float> grad_w(s.rows * s.cols);
+            CHECK(fogzo_cpu_fake_quantize(a.w.data(), a.scale.data(), out.data(), s.rows, s.cols, s.scale_rows,
+                                          s.scale_cols, kind, bits, threads) == FOGZO_OK);
+            CHECK(fogzo_cpu_fake_quantize_backward(a.grad.data(), a.w.data(), a.scale.data(), grad_w.data(), nullptr,
+                                                   s.rows, s.cols, s.scale_rows, s.scale_cols, kind, bits, surrogate,
+                                                   threads) == FOGZO_OK);
+            bool right = out.intact() && grad_w.intact();
+            for (int64_t i = 0; i < out.size(); ++i) {
+                const float scale = scale_of(call, a, i / s.cols, i % s.cols);
+                const float x = a.w[static_cast<size_t>(i)] * (1.0f / scale);
+                const float value = scale * value_of(grid, code_of(grid, x));
+                const float g = surrogate_gradient(grid, surrogate, x, a.grad[static_cast<size_t>(i)]);
+                right = right && (std::isnan(x) ? std::isnan(out[i]) : bits_of(out[i]) == bits_of(value)) &&
+                        bits_of(grad_w[i]) == bits_of(g);
+            }
+            CHECK(right);
         }
-        CHECK(right);
     }
 }
 
@@ -256,7 +318,9 @@ void test_norm() {
         }
     }
     float first = 0.0f;
-    for (const int threads : {1, 2, 7}) {
+    for (const int turn : {0, 1, 2, 3, 4, 5}) {
+        CHECK(fogzo_cpu_set_isa(turn < 3 ? "scalar" : "auto") == FOGZO_OK);
+        const int threads = 1 + 3 * (turn % 3);
         Guarded<float> out(1);
         CHECK(fogzo_cpu_whitened_norm(grads.data(), scales.data(), rows.data(), cols.data(), scale_rows.data(),
                                       scale_cols.data(), surrogates.data(), static_cast<int64_t>(grads.size()),
@@ -264,7 +328,7 @@ void test_norm() {
         CHECK(out.intact());
         const float wanted = static_cast<float>(std::sqrt(sum));
         CHECK(out[0] >= std::nextafter(wanted, 0.0f) && out[0] <= std::nextafter(wanted, 2.0f * wanted));
-        first = threads == 1 ? out[0] : first;
+        first = turn == 0 ? out[0] : first;
         CHECK(out[0] == first);
     }
 }
@@ -292,6 +356,7 @@ void test_kernels() {
             }
             if (surrogate != kTanh) {
                 test_fake(s, kind, bits, surrogate);
+                test_scale_gradient(s, kind, bits, surrogate);
             }
         }
     }

@@ -23,9 +23,11 @@ int fogzo_cpu_fake_quantize(const float* w, const float* scale, float* out, int6
                             int64_t scale_rows, int64_t scale_cols, int grid, int bits, int threads);
 
 // grad_w [rows, cols] float32: grad times the surrogate's slope (not tanh). grad_w may be grad or w.
-int fogzo_cpu_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w, int64_t rows,
-                                     int64_t cols, int64_t scale_rows, int64_t scale_cols, int grid, int bits,
-                                     int surrogate, int threads);
+// grad_scale [scale_rows, scale_cols] float32 or null: (1 / sqrt(rows cols Q_P)) * sum of grad * t over each scale's
+// elements in float64, t = value(x) - x inside the grid's range, else value(x); not written where the view is empty.
+int fogzo_cpu_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w,
+                                     float* grad_scale, int64_t rows, int64_t cols, int64_t scale_rows,
+                                     int64_t scale_cols, int grid, int bits, int surrogate, int threads);
 
 // out [1] float32: N over `tensors` arrays; every argument but noise holds one entry a tensor.
 int fogzo_cpu_whitened_norm(const float* const* grads, const float* const* scales, const int64_t* rows,

@@ -85,4 +85,16 @@ FOGZO_FN float surrogate_gradient(const Grid& grid, int surrogate, float x, floa
     }
 }
 
+// Derivative of a * value(x) by a, as LSQ has it: value(x) - x inside the range, else value(x).
+FOGZO_FN float scale_slope(const Grid& grid, float x) {
+    const float value = x == x ? value_of(grid, code_of(grid, x)) : x;
+    return x >= grid.v_min && x <= grid.v_max ? value - x : value;
+}
+
+// Q_P of the LSQ rules: max(1, 2^(b-1) - 1), b the bits that hold a code.
+FOGZO_FN int positive_levels(const Grid& grid) {
+    const int most = (grid.levels + 1) / 2 - 1;
+    return most > 1 ? most : 1;
+}
+
 }  // namespace fogzo
