@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-DEMO_ARGS ?= train mnist --estimators ste,fogzo,n-spsa --steps 300 --seeds 3
+DEMO_ARGS ?= train mnist --estimators ste,fogzo,n-spsa --steps 4000 --seeds 3
 PYTEST_ARGS ?=
 SECONDS ?= 60
 OUT ?= build/gpu
