@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -188,6 +189,38 @@ def test_unwritable_out_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert train("--steps", 1, "--out", tmp_path / "file" / "run") == 1
     err = capsys.readouterr().err
     assert err == f"fogzo: train: --out {tmp_path}/file/run cannot be written (Not a directory)\n"
+
+
+def test_full_disk_is_an_error_and_resumable(
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls = 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    out = tmp_path / "run"
+    assert train(*TINY, "--steps", 60, "--out", out, "--checkpoint-seconds", 0) == 1
+    err = capsys.readouterr().err
+    assert err == f"fogzo: train: --out {out} cannot be written (No space left on device)\n"
+    monkeypatch.undo()
+    assert train("--resume", out) == 0
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_closed_stdout_is_no_traceback() -> None:
+    words = f"{sys.executable} -m fogzo.cli info"
+    done = subprocess.run(
+        ["bash", "-c", f"{words} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_missing_data_is_an_error_before_anything_is_written(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -165,12 +166,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(words)
         args.words = words
         code: int = args.run(args)
+        sys.stdout.flush()
         return code
     except UsageError as error:
         print(f"fogzo: {error}", file=sys.stderr)
         return USAGE
     except (RunFolderError, DataError) as error:
         print(f"fogzo: {error}", file=sys.stderr)
+        return FAILURE
+    except BrokenPipeError:
+        # The reader of stdout is gone: nothing is left to say, not even at exit's flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except KeyboardInterrupt:
         print("fogzo: interrupted", file=sys.stderr)

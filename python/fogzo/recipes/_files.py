@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -116,24 +117,32 @@ class RunFolder:
     def add(self, name: str, row: dict[str, Any]) -> None:
         """Append one JSON object to metrics.jsonl or timing.jsonl."""
         line = json.dumps(finite(row), allow_nan=False) + "\n"
-        self._rows[name].write(line.encode())
+        try:
+            self._rows[name].write(line.encode())
+        except OSError as error:
+            raise _unusable(self.path, error) from None
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Bring the rows to disk, then replace the checkpoint in one step."""
-        lengths = {}
-        for name, file in self._rows.items():
-            file.flush()
-            os.fsync(file.fileno())
-            lengths[name] = file.tell()
-        temporary = self.path / (CHECKPOINT + ".new")
-        torch.save({**state, "lengths": lengths}, temporary)
-        with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, self.path / CHECKPOINT)
+        buffer = io.BytesIO()
+        try:
+            lengths = {}
+            for name, file in self._rows.items():
+                file.flush()
+                os.fsync(file.fileno())
+                lengths[name] = file.tell()
+            torch.save({**state, "lengths": lengths}, buffer)
+            _replace(self.path / CHECKPOINT, buffer.getvalue())
+        except OSError as error:
+            raise _unusable(self.path, error) from None
 
     def summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json."""
         text = json.dumps(finite(summary), indent=2, allow_nan=False) + "\n"
-        _replace(self.path / SUMMARY, text.encode())
+        try:
+            _replace(self.path / SUMMARY, text.encode())
+        except OSError as error:
+            raise _unusable(self.path, error) from None
 
     def read(self, name: str) -> Iterable[dict[str, Any]]:
         """Rows of metrics.jsonl or timing.jsonl so far."""

@@ -192,7 +192,7 @@ class Session:
         return self._index * self._config.steps + here
 
     def warm_up(self) -> None:
-        """One step of a throw-away run, so that what torch imports at its first step is not timed."""
+        """One step of a throw-away run: what torch imports at its first step is not timed."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._make(0).advance()
