@@ -76,6 +76,16 @@ int assemble_gradient(Address grad, Address scale, Address differences, Address 
                                        surrogate, kind, probes, first_probe, seed, step, tensor, gamma, norm, threads);
 }
 
+int probe_matmul(Address x, Address x_scale, Address codes, Address scale, Address bias, Address y, Address workspace,
+                 int64_t workspace_bytes, int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols,
+                 int64_t cols, int64_t scale_rows, int64_t scale_cols, int grid, int bits, int stored_bits, int x_type,
+                 int threads) {
+    return fogzo_cpu_probe_matmul(in<void>(x), in<float>(x_scale), in<uint8_t>(codes), in<float>(scale),
+                                  in<float>(bias), out<void>(y), out<void>(workspace), workspace_bytes, x_sides,
+                                  code_sides, rows, out_cols, cols, scale_rows, scale_cols, grid, bits, stored_bits,
+                                  x_type, threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
@@ -86,6 +96,8 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("whitened_norm", whitened_norm, Release());
     m.def("perturb_quantize", perturb_quantize, Release());
     m.def("assemble_gradient", assemble_gradient, Release());
+    m.def("probe_matmul", probe_matmul, Release());
+    m.def("probe_matmul_workspace", fogzo_cpu_probe_matmul_workspace);
     m.def("isa", fogzo_cpu_isa);
     m.def("set_isa", [](const std::string& name) { return fogzo_cpu_set_isa(name.c_str()); });
     m.def("status_text", fogzo_status_text);

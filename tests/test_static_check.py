@@ -84,3 +84,11 @@ def test_torch_in_csrc_is_found(tmp_path):
     files = [path for path in (ROOT / "csrc").rglob("*") if path.is_file()]
     assert files
     assert static_check.mentions_torch(files) == []
+
+
+def test_a_stack_access_in_a_multiplying_loop_is_found():
+    loop = ("vpmaddubsw %ymm0,%ymm1,%ymm2", "vmovdqa %ymm2,0x20(%rsp)", "jne    10 <f>")
+    code = "".join(f"  1{i}:\t{line}\n" for i, line in enumerate(loop))
+    assert static_check.spilled_loops(code) == ["11:\tvmovdqa %ymm2,0x20(%rsp)"]
+    assert static_check.spilled_loops(code.replace("(%rsp)", "(%rdi)")) == []
+    assert static_check.spilled_loops(code.replace("jne    10", "jne    12")) == []

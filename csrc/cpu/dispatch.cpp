@@ -5,6 +5,7 @@
 
 #include "fogzo/cpu.h"
 #include "kernels.h"
+#include "probe_matmul.h"
 
 namespace fogzo {
 namespace {
@@ -12,15 +13,15 @@ namespace {
 bool have_avx2() {
 #if defined(FOGZO_HAVE_AVX2)
     __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") != 0;
+    return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
 #else
     return false;
 #endif
 }
 
-const Kernels kScalar = {"scalar", &kScalarTile, &kScalarPerturb, &kScalarCode, &kScalarFake};
+const Kernels kScalar = {"scalar", &kScalarTile, &kScalarPerturb, &kScalarCode, &kScalarFake, &kScalarMatmul};
 #if defined(FOGZO_HAVE_AVX2)
-const Kernels kAvx2 = {"avx2", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code, &kAvx2Fake};
+const Kernels kAvx2 = {"avx2", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code, &kAvx2Fake, &kAvx2Matmul};
 #endif
 
 const Kernels* find(const char* name) {

@@ -63,12 +63,15 @@ struct FakeQuantizeKernels {
     double (*square_sum)(const float* grad, int n, float factor);
 };
 
+struct MatmulKernels;  // probe_matmul.h
+
 struct Kernels {
     const char* name;
     const TileKernels* tile;
     const PerturbKernels* perturb;
     const CodeKernels* code;
     const FakeQuantizeKernels* fake;
+    const MatmulKernels* matmul;
 };
 
 extern const PerturbKernels kScalarPerturb;

@@ -51,6 +51,19 @@ int fogzo_cpu_assemble_gradient(const float* grad, const float* scale, const flo
                                 int64_t first_probe, uint64_t seed, int64_t step, int64_t tensor, double gamma,
                                 float norm, int threads);
 
+// y [sides, rows, out_cols]: x[side] @ (scale * value(codes[side])).T + bias, sides the larger of x_sides and
+// code_sides, of which one may be 1 for "shared by all". The weight is viewed as [out_cols, cols].
+// x [x_sides, rows, cols]: x_type 0 float32, 1 bfloat16, 2 int8 with x_scale [x_sides, rows] float32 (else null).
+// codes [code_sides, out_cols, ceil(cols * stored_bits / 8)]: packed in 1, 2, 4 or 8 bits.
+// bias [out_cols] float32 or null. y is float32, bfloat16 where x is. workspace: at least as many bytes as
+// fogzo_cpu_probe_matmul_workspace says for these sizes, any alignment.
+int fogzo_cpu_probe_matmul(const void* x, const float* x_scale, const uint8_t* codes, const float* scale,
+                           const float* bias, void* y, void* workspace, int64_t workspace_bytes, int64_t x_sides,
+                           int64_t code_sides, int64_t rows, int64_t out_cols, int64_t cols, int64_t scale_rows,
+                           int64_t scale_cols, int grid, int bits, int stored_bits, int x_type, int threads);
+int64_t fogzo_cpu_probe_matmul_workspace(int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols,
+                                         int64_t cols, int64_t scale_cols, int x_type, int stored_bits, int threads);
+
 // The instruction set in use, and its choice: "auto", "scalar", "avx2".
 const char* fogzo_cpu_isa(void);
 int fogzo_cpu_set_isa(const char* name);

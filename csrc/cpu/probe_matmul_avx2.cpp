@@ -1,0 +1,237 @@
+// int8 probe_matmul with AVX2. No std:: templates and no shared non-static functions here.
+#include <immintrin.h>
+
+#include "probe_matmul_avx2.h"
+
+namespace fogzo {
+namespace {
+
+inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+
+// Sums of one row's products in 16 bits.
+#define FOGZO_INT8_ROW(low, high, address)                                                                             \
+    "vpbroadcastd " address ", %%ymm14\n\t"                                                                            \
+    "vpmaddubsw %%ymm14, %%ymm12, %%ymm15\n\t"                                                                         \
+    "vpmaddubsw %%ymm14, %%ymm13, %%ymm14\n\t"                                                                         \
+    "vpaddw %%ymm15, %%ymm" #low ", %%ymm" #low "\n\t"                                                                 \
+    "vpaddw %%ymm14, %%ymm" #high ", %%ymm" #high "\n\t"
+
+FOGZO_TILES(dot, FOGZO_INT8_ROW)
+
+// sums [2 R] of 32 bits += the products of `steps` steps.
+template <int R>
+inline void flush_steps(const uint8_t* panel, const int8_t* x, int64_t pitch, int64_t steps, __m256i* sums) {
+    __m256i halves[2 * R];
+    dot<R>(panel, x, pitch, steps, halves);
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (int r = 0; r < 2 * R; ++r) {
+        sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(halves[r], ones));
+    }
+}
+
+// Turns sums of x * code into sums of x * 2 value, and at a group's end into the total.
+template <int R> inline void add_run(const Int8Tile& t, int64_t row, int64_t i, __m256i* sums, __m256* total) {
+    const Stretch& run = t.runs[i];
+    if (!run.closes) {
+        return;
+    }
+    for (int r = 0; r < R; ++r) {
+        const __m256i shift = _mm256_set1_epi32(t.twice_low * t.x_sums[(row + r) * t.run_count + i]);
+        for (int h = 0; h < 2; ++h) {
+            const __m256i twice =
+                _mm256_add_epi32(_mm256_mullo_epi32(sums[2 * r + h], _mm256_set1_epi32(t.twice_step)), shift);
+            const __m256 scale = _mm256_loadu_ps(t.scales + run.group * kPanel + 8 * h);
+            total[2 * r + h] = _mm256_add_ps(total[2 * r + h], _mm256_mul_ps(_mm256_cvtepi32_ps(twice), scale));
+            sums[2 * r + h] = _mm256_setzero_si256();
+        }
+    }
+}
+
+template <int R> void int8_rows(const Int8Tile& t, int64_t row) {
+    const int8_t* x = t.x + row * t.x_pitch;
+    int32_t* kept_sums = t.sums + row * kPanel;
+    float* kept_totals = t.totals + row * kPanel;
+    const int64_t begin = t.runs[t.first_run].step;
+    __m256i sums[2 * R];
+    __m256 total[2 * R];
+    for (int r = 0; r < 2 * R; ++r) {
+        sums[r] = t.first_run > 0 ? load(kept_sums + 8 * r) : _mm256_setzero_si256();
+        total[r] = t.first_run > 0 ? _mm256_loadu_ps(kept_totals + 8 * r) : _mm256_setzero_ps();
+    }
+    for (int64_t i = t.first_run; i < t.last_run; ++i) {
+        const Stretch& run = t.runs[i];
+        const int64_t end = run.step + run.steps;
+        if (t.high != nullptr) {
+            __m256i highs[2 * R] = {};
+            for (int64_t s = run.step; s < end; s += t.flush) {
+                flush_steps<R>(t.high + (s - begin) * 64, x + s * 4, t.x_pitch, s + t.flush < end ? t.flush : end - s,
+                               highs);
+            }
+            for (int r = 0; r < 2 * R; ++r) {
+                sums[r] = _mm256_add_epi32(sums[r], _mm256_slli_epi32(highs[r], 4));
+            }
+        }
+        for (int64_t s = run.step; s < end; s += t.flush) {
+            flush_steps<R>(t.low + (s - begin) * 64, x + s * 4, t.x_pitch, s + t.flush < end ? t.flush : end - s, sums);
+        }
+        add_run<R>(t, row, i, sums, total);
+    }
+    if (t.last_run < t.run_count) {
+        for (int r = 0; r < 2 * R; ++r) {
+            store(kept_sums + 8 * r, sums[r]);
+            _mm256_storeu_ps(kept_totals + 8 * r, total[r]);
+        }
+        return;
+    }
+    for (int r = 0; r < R; ++r) {
+        const __m256 scale = _mm256_set1_ps(t.x_scale[row + r]);
+        const __m256 y0 = _mm256_add_ps(_mm256_mul_ps(total[2 * r], scale), _mm256_loadu_ps(t.bias));
+        const __m256 y1 = _mm256_add_ps(_mm256_mul_ps(total[2 * r + 1], scale), _mm256_loadu_ps(t.bias + 8));
+        store_columns(t.y + (row + r) * t.y_pitch, y0, y1, t.valid);
+    }
+}
+
+void int8_tile(const Int8Tile& tile, int64_t first, int64_t last) { FOGZO_EACH_TILE(int8_rows, tile, first, last) }
+
+template <int bits>
+void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* low, uint8_t* high) {
+    constexpr int per_word = 32 / bits;
+    const __m256i keep = _mm256_set1_epi8(static_cast<char>(high != nullptr ? mask & 15 : mask));
+    const __m256i keep_high = _mm256_set1_epi8(static_cast<char>(mask >> 4));
+    const int64_t words = (run.count + per_word - 1) / per_word;
+    for (int half = 0; half < 2; ++half) {
+        for (int64_t w = 0; w < words; w += 8) {
+            __m256i lanes[8];
+            word_lanes(codes, run, bits, half * 8, w, words, lanes);
+            const int count = words - w < 8 ? static_cast<int>(words - w) : 8;
+            for (int i = 0; i < count; ++i) {
+                const int64_t at = (w + i) * (per_word / 4) * 64 + half * 32;
+                for (int s = 0; s < per_word / 4; ++s) {
+                    store(low + at + s * 64, _mm256_and_si256(_mm256_srli_epi32(lanes[i], bits * s), keep));
+                }
+                if (bits == 8 && high != nullptr) {
+                    store(high + at, _mm256_and_si256(_mm256_srli_epi32(lanes[i], 4), keep_high));
+                }
+            }
+        }
+    }
+}
+
+void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* low, uint8_t* high) {
+    switch (codes.bits) {
+    case 1: return int8_panel_as<1>(codes, run, mask, low, high);
+    case 2: return int8_panel_as<2>(codes, run, mask, low, high);
+    case 4: return int8_panel_as<4>(codes, run, mask, low, high);
+    default: return int8_panel_as<8>(codes, run, mask, low, high);
+    }
+}
+
+// Bytes of 32 k in the order of a panel's steps: step s, byte j is k = j * (8 / bits) + s of a word.
+inline __m256i permute(__m256i x, int bits) {
+    if (bits == 8) {
+        return x;
+    }
+    if (bits == 4) {  // words of 8: 0 2 4 6, 1 3 5 7
+        return _mm256_shuffle_epi8(x, _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6,
+                                                       1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+    }
+    if (bits == 2) {  // words of 16: 0 4 8 12, 1 5 9 13, ..
+        return _mm256_shuffle_epi8(x, _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8,
+                                                       12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    }
+    // words of 32: 0 8 16 24, 1 9 17 25, ..
+    const __m256i pairs =
+        _mm256_shuffle_epi8(x, _mm256_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15, 0, 8, 1, 9, 2, 10,
+                                                3, 11, 4, 12, 5, 13, 6, 14, 7, 15));
+    const __m256i swapped = _mm256_permute2x128_si256(pairs, pairs, 1);
+    const __m256i low = _mm256_unpacklo_epi16(pairs, swapped);
+    const __m256i high = _mm256_unpackhi_epi16(pairs, swapped);
+    return _mm256_permute2x128_si256(low, high, 0x20);
+}
+
+int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int8_t* out) {
+    const __m256i ones8 = _mm256_set1_epi8(1);
+    const __m256i ones16 = _mm256_set1_epi16(1);
+    __m256i sum = _mm256_setzero_si256();
+    const int64_t size = run.steps * 4;
+    for (int64_t k = 0; k < size; k += 32) {
+        __m256i bytes;
+        if (k + 32 <= run.count) {
+            bytes = load(x + run.first + k);
+        } else {
+            int8_t tail[32] = {};
+            for (int64_t i = k; i < run.count; ++i) {
+                tail[i - k] = x[run.first + i];
+            }
+            bytes = load(tail);
+        }
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, bytes), ones16));
+        const __m256i ordered = permute(bytes, bits);
+        if (k + 32 <= size) {
+            store(out + k, ordered);
+        } else {
+            int8_t tail[32];
+            store(tail, ordered);
+            for (int64_t i = k; i < size; ++i) {
+                out[i] = tail[i - k];
+            }
+        }
+    }
+    int32_t lanes[8];
+    store(lanes, sum);
+    int32_t total = 0;
+    for (const int32_t lane : lanes) {
+        total += lane;
+    }
+    return total;
+}
+
+float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
+    // As integers the magnitudes keep their order, and NaN is the largest.
+    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+    __m256i most = _mm256_setzero_si256();
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        most = _mm256_max_epi32(most, _mm256_and_si256(load(x + i), magnitude));
+    }
+    int32_t lanes[8];
+    store(lanes, most);
+    int32_t largest = 0;
+    for (const int32_t lane : lanes) {
+        largest = lane > largest ? lane : largest;
+    }
+    for (; i < count; ++i) {
+        const int32_t size = magnitude_bits(x[i]);
+        largest = size > largest ? size : largest;
+    }
+    float a;
+    __builtin_memcpy(&a, &largest, 4);
+    a /= q;
+    const __m256 divisor = _mm256_set1_ps(a);
+    const __m256 high = _mm256_set1_ps(q);
+    const __m256 low = _mm256_set1_ps(-q);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (i = 0; i + 32 <= count; i += 32) {
+        __m256i part[4];
+        for (int j = 0; j < 4; ++j) {
+            const __m256 t = _mm256_div_ps(_mm256_loadu_ps(x + i + 8 * j), divisor);
+            const __m256 number = _mm256_and_ps(t, _mm256_cmp_ps(t, t, _CMP_ORD_Q));
+            part[j] = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(number, low), high));
+        }
+        const __m256i packed =
+            _mm256_packs_epi16(_mm256_packs_epi32(part[0], part[1]), _mm256_packs_epi32(part[2], part[3]));
+        store(codes + i, _mm256_permutevar8x32_epi32(packed, order));
+    }
+    for (; i < count; ++i) {
+        codes[i] = activation_code(x[i], a, q);
+    }
+    return a;
+}
+
+}  // namespace
+
+const MatmulKernels kAvx2Matmul = {"avx2",           int8_panel,     pack_int8,   int8_tile,
+                                   float_panel_avx2, float_tile_fma, quantize_row};
+
+}  // namespace fogzo

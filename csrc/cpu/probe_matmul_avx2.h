@@ -1,0 +1,145 @@
+// Shared by the AVX2 files of probe_matmul: words of eight rows beside each other, ragged stores.
+#pragma once
+#include <immintrin.h>
+
+#include "probe_matmul.h"
+
+#define FOGZO_INLINE static inline __attribute__((always_inline))
+
+// The inner loops of a tile: sums [2 R] over `steps` steps of 4 bytes of R rows of x and 64 bytes of a
+// panel. In assembly, because compilers spill or store twelve accumulators and four operands in
+// sixteen registers. ymm12 and ymm13 hold the panel; ymm14 and ymm15 are free; pitch is in bytes.
+#define FOGZO_ZERO(a) "vpxor %%ymm" #a ", %%ymm" #a ", %%ymm" #a "\n\t"
+#define FOGZO_KEEP(a) "vmovdqu %%ymm" #a ", 32*" #a "(%[sums])\n\t"
+#define FOGZO_TILE(name, rows, zero, body, keep)                                                                       \
+    template <> inline void name<rows>(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums) {   \
+        const void* fourth = static_cast<const char*>(x) + 3 * pitch;                                                  \
+        asm volatile(zero ".p2align 5\n\t"                                                                             \
+                          "1:\n\t"                                                                                     \
+                          "vmovdqa (%[panel]), %%ymm12\n\t"                                                            \
+                          "vmovdqa 32(%[panel]), %%ymm13\n\t" body "add $64, %[panel]\n\t"                             \
+                          "add $4, %[x]\n\t"                                                                           \
+                          "add $4, %[fourth]\n\t"                                                                      \
+                          "dec %[steps]\n\t"                                                                           \
+                          "jnz 1b\n\t" keep                                                                            \
+                     : [panel] "+r"(panel), [x] "+r"(x), [fourth] "+r"(fourth), [steps] "+r"(steps)                    \
+                     : [pitch] "r"(pitch), [sums] "r"(sums)                                                            \
+                     : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", \
+                       "ymm10", "ymm11", "ymm12", "ymm13", "ymm14", "ymm15");                                          \
+    }
+#define FOGZO_TILES(name, row)                                                                                         \
+    template <int R> void name(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums);            \
+    FOGZO_TILE(name, 1, FOGZO_FIRST1(FOGZO_ZERO), FOGZO_ROWS1(row), FOGZO_FIRST1(FOGZO_KEEP))                          \
+    FOGZO_TILE(name, 2, FOGZO_FIRST2(FOGZO_ZERO), FOGZO_ROWS2(row), FOGZO_FIRST2(FOGZO_KEEP))                          \
+    FOGZO_TILE(name, 3, FOGZO_FIRST3(FOGZO_ZERO), FOGZO_ROWS3(row), FOGZO_FIRST3(FOGZO_KEEP))                          \
+    FOGZO_TILE(name, 4, FOGZO_FIRST4(FOGZO_ZERO), FOGZO_ROWS4(row), FOGZO_FIRST4(FOGZO_KEEP))                          \
+    FOGZO_TILE(name, 5, FOGZO_FIRST5(FOGZO_ZERO), FOGZO_ROWS5(row), FOGZO_FIRST5(FOGZO_KEEP))                          \
+    FOGZO_TILE(name, 6, FOGZO_FIRST6(FOGZO_ZERO), FOGZO_ROWS6(row), FOGZO_FIRST6(FOGZO_KEEP))
+#define FOGZO_FIRST1(macro) macro(0) macro(1)
+#define FOGZO_FIRST2(macro) FOGZO_FIRST1(macro) macro(2) macro(3)
+#define FOGZO_FIRST3(macro) FOGZO_FIRST2(macro) macro(4) macro(5)
+#define FOGZO_FIRST4(macro) FOGZO_FIRST3(macro) macro(6) macro(7)
+#define FOGZO_FIRST5(macro) FOGZO_FIRST4(macro) macro(8) macro(9)
+#define FOGZO_FIRST6(macro) FOGZO_FIRST5(macro) macro(10) macro(11)
+#define FOGZO_ROWS1(row) row(0, 1, "(%[x])")
+#define FOGZO_ROWS2(row) FOGZO_ROWS1(row) row(2, 3, "(%[x],%[pitch])")
+#define FOGZO_ROWS3(row) FOGZO_ROWS2(row) row(4, 5, "(%[x],%[pitch],2)")
+#define FOGZO_ROWS4(row) FOGZO_ROWS3(row) row(6, 7, "(%[fourth])")
+#define FOGZO_ROWS5(row) FOGZO_ROWS4(row) row(8, 9, "(%[fourth],%[pitch])")
+#define FOGZO_ROWS6(row) FOGZO_ROWS5(row) row(10, 11, "(%[fourth],%[pitch],2)")
+
+// Rows first .. last - 1 in tiles of at most six; 7 and 8 rows are split evenly, since two rows alone
+// would not fill the pipeline.
+#define FOGZO_EACH_TILE(function, tile, first, last)                                                                   \
+    while (last - first > 8 || last - first == 6) {                                                                    \
+        function<6>(tile, first);                                                                                      \
+        first += 6;                                                                                                    \
+    }                                                                                                                  \
+    if (last - first > 6) {                                                                                            \
+        function<4>(tile, first);                                                                                      \
+        first += 4;                                                                                                    \
+    }                                                                                                                  \
+    switch (last - first) {                                                                                            \
+    case 5: return function<5>(tile, first);                                                                           \
+    case 4: return function<4>(tile, first);                                                                           \
+    case 3: return function<3>(tile, first);                                                                           \
+    case 2: return function<2>(tile, first);                                                                           \
+    case 1: return function<1>(tile, first);                                                                           \
+    default: return;                                                                                                   \
+    }
+
+namespace fogzo {
+
+// v [8 rows of 8 words] -> v [8 words of 8 rows]
+FOGZO_INLINE void transpose_words(__m256i* v) {
+    __m256i a[8];
+    __m256i b[8];
+    for (int i = 0; i < 4; ++i) {
+        a[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+        b[4 * i] = _mm256_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 1] = _mm256_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 2] = _mm256_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+        b[4 * i + 3] = _mm256_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        v[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+        v[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+    }
+}
+
+// lanes [8]: words first .. first + 7 of the run, each of rows row .. row + 7; zeros behind its end.
+FOGZO_INLINE void word_lanes(const CodeRows& codes, const Stretch& run, int bits, int row, int64_t first, int64_t words,
+                             __m256i* lanes) {
+    const bool whole = (run.first * bits) % 8 == 0 && (first + 8) * (32 / bits) <= run.count;
+    if (whole) {
+        const int64_t byte = run.first * bits / 8 + first * 4;
+        for (int r = 0; r < 8; ++r) {
+            lanes[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes.row[row + r] + byte));
+        }
+    } else {
+        for (int r = 0; r < 8; ++r) {
+            uint32_t some[8] = {};
+            for (int i = 0; i < 8 && first + i < words; ++i) {
+                some[i] = code_word(codes.row[row + r], run, bits, first + i);
+            }
+            lanes[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(some));
+        }
+    }
+    transpose_words(lanes);
+}
+
+FOGZO_INLINE void store_columns(float* y, __m256 y0, __m256 y1, int valid) {
+    if (valid == kPanel) {
+        _mm256_storeu_ps(y, y0);
+        _mm256_storeu_ps(y + 8, y1);
+        return;
+    }
+    float some[kPanel];
+    _mm256_storeu_ps(some, y0);
+    _mm256_storeu_ps(some + 8, y1);
+    for (int i = 0; i < valid; ++i) {
+        y[i] = some[i];
+    }
+}
+
+FOGZO_INLINE void load_columns(const float* y, int valid, __m256* y0, __m256* y1) {
+    float some[kPanel] = {};
+    if (valid < kPanel) {
+        for (int i = 0; i < valid; ++i) {
+            some[i] = y[i];
+        }
+        y = some;
+    }
+    *y0 = _mm256_loadu_ps(y);
+    *y1 = _mm256_loadu_ps(y + 8);
+}
+
+// In probe_matmul_fma.cpp.
+void float_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, const float* scales, float step,
+                      float low, float* panel);
+void float_tile_fma(const FloatTile& tile, int64_t first, int64_t last);
+
+}  // namespace fogzo

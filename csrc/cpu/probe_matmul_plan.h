@@ -1,0 +1,161 @@
+// What a call of probe_matmul works on: sizes, runs of k, and the arrays in its workspace.
+#pragma once
+#include "fogzo/status.h"
+#include "probe_matmul.h"
+#include "view.h"
+
+namespace fogzo {
+
+enum XType : int { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
+
+constexpr int64_t kRunCodes = 1024;     // of k in one int8 run, a multiple of 32; with kPanel rows 16 KiB
+constexpr int64_t kFloatCodes = 256;    // of k in one float32 run; with kPanel rows 16 KiB
+constexpr int64_t kExactCodes = 32768;  // of k whose sum of x * 2 value fits in 32 bits
+constexpr int64_t kInt8Rows = 512;      // rows of x that meet one panel
+constexpr int64_t kFloatRows = 240;
+constexpr int64_t kTaskPanels = 8;
+
+struct Sizes {
+    int64_t x_sides;
+    int64_t code_sides;
+    int64_t rows;
+    View weight;
+    int x_type;
+    int bits;  // stored
+    int threads;
+
+    int64_t sides() const { return x_sides > code_sides ? x_sides : code_sides; }
+    int64_t run_codes() const { return x_type == kInt8 ? kRunCodes : kFloatCodes; }
+    int64_t group() const { return weight.cols / weight.scale_cols; }
+    int64_t runs() const { return weight.scale_cols * ((group() + run_codes() - 1) / run_codes()); }
+    int64_t row_bytes() const { return (weight.cols * bits + 7) / 8; }
+};
+
+// The arrays in the workspace, each from a multiple of 64 bytes on.
+struct Workspace {
+    Stretch* runs;
+    int8_t* packed;  // int8: [x rows, pitch]
+    int64_t pitch;
+    int32_t* x_sums;    // int8: [x rows, runs]
+    float* x;           // bfloat16: [x rows, K]
+    float* y;           // bfloat16: [sides, rows, N]
+    uintptr_t scratch;  // a part for each thread
+    int64_t scratch_bytes;
+    int64_t bytes;
+};
+
+// What a thread keeps for itself.
+struct Scratch {
+    uint8_t* low;
+    uint8_t* high;
+    float* panel;
+    float* scales;  // [scale_cols, kPanel]
+    float* bias;    // [kPanel]
+    int32_t* sums;  // [kInt8Rows, kPanel]
+    float* totals;
+    int64_t bytes;
+};
+
+// Hands out one array after the other; address 0 only counts bytes. Sizes were checked before.
+struct Arena {
+    uintptr_t base;
+    int64_t used;
+
+    template <class T> T* take(int64_t count) {
+        T* at = reinterpret_cast<T*>(base + static_cast<uintptr_t>(used));
+        used += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+        return at;
+    }
+};
+
+inline int64_t steps_of(int64_t codes, int bits) { return (codes * bits + 31) / 32 * (8 / bits); }
+
+// Runs are never longer than run_codes, and the steps of those that share a panel no more than this.
+inline int64_t panel_steps(const Sizes& z) {
+    const int64_t longest = z.group() < z.run_codes() ? z.group() : z.run_codes();
+    const int64_t one = steps_of(longest, z.bits);
+    return one > kRunCodes / 4 ? one : kRunCodes / 4;
+}
+
+inline Scratch make_scratch(const Sizes& z, uintptr_t base) {
+    Arena arena = {base, 0};
+    Scratch s = {};
+    if (z.x_type == kInt8) {
+        s.low = arena.take<uint8_t>(panel_steps(z) * 4 * kPanel);
+        s.high = arena.take<uint8_t>(panel_steps(z) * 4 * kPanel);
+        s.sums = arena.take<int32_t>(kInt8Rows * kPanel);
+        s.totals = arena.take<float>(kInt8Rows * kPanel);
+    } else {
+        s.panel = arena.take<float>(kFloatCodes * kPanel);
+    }
+    s.scales = arena.take<float>(z.weight.scale_cols * kPanel);
+    s.bias = arena.take<float>(kPanel);
+    s.bytes = arena.used;
+    return s;
+}
+
+inline Workspace make_workspace(const Sizes& z, uintptr_t base) {
+    const int64_t x_rows = z.x_sides * z.rows;
+    Arena arena = {base, 0};
+    Workspace w = {};
+    w.runs = arena.take<Stretch>(z.runs());
+    if (z.x_type == kInt8) {
+        const int64_t last = z.group() % kRunCodes;
+        w.pitch =
+            4 * z.weight.scale_cols * (z.group() / kRunCodes * steps_of(kRunCodes, z.bits) + steps_of(last, z.bits));
+        w.packed = arena.take<int8_t>(x_rows * w.pitch);
+        w.x_sums = arena.take<int32_t>(x_rows * z.runs());
+    } else if (z.x_type == kBfloat16) {
+        w.x = arena.take<float>(x_rows * z.weight.cols);
+        w.y = arena.take<float>(z.sides() * z.rows * z.weight.rows);
+    }
+    w.scratch_bytes = make_scratch(z, 0).bytes;
+    w.scratch = reinterpret_cast<uintptr_t>(arena.take<char>(w.scratch_bytes * z.threads));
+    w.bytes = arena.used;
+    return w;
+}
+
+// Bounded products: what make_workspace multiplies fits in 63 bits where this holds.
+inline int check_sizes(const Sizes& z) {
+    constexpr int64_t limit = int64_t(1) << 40;
+    const int64_t padded = 32;
+    int64_t n = 0;
+    if (z.rows < 0 || z.x_sides < 0 || z.code_sides < 0 || z.weight.rows < 0 || z.weight.cols < 0 ||
+        (z.x_sides != z.code_sides && z.x_sides != 1 && z.code_sides != 1)) {
+        return FOGZO_BAD_SIZE;
+    }
+    if (__builtin_mul_overflow(z.x_sides, z.rows, &n) || __builtin_mul_overflow(n, z.weight.cols, &n) ||
+        __builtin_mul_overflow(n, padded, &n) || n > limit) {
+        return FOGZO_BAD_SIZE;
+    }
+    if (__builtin_mul_overflow(z.sides(), z.rows, &n) || __builtin_mul_overflow(n, z.weight.rows, &n) || n > limit ||
+        __builtin_mul_overflow(z.code_sides, z.weight.rows, &n) || __builtin_mul_overflow(n, z.weight.cols, &n) ||
+        n > limit || z.rows > limit || z.weight.rows > limit) {
+        return FOGZO_BAD_SIZE;
+    }
+    if (z.x_type < kFloat32 || z.x_type > kInt8) {
+        return FOGZO_BAD_FORM;
+    }
+    return z.bits == 1 || z.bits == 2 || z.bits == 4 || z.bits == 8 ? FOGZO_OK : FOGZO_BAD_GRID;
+}
+
+inline void make_runs(const Sizes& z, Stretch* runs) {
+    int64_t step = 0;
+    for (int64_t g = 0; g < z.weight.scale_cols; ++g) {
+        for (int64_t k = 0; k < z.group(); k += z.run_codes()) {
+            const int64_t left = z.group() - k;
+            const int64_t count = left < z.run_codes() ? left : z.run_codes();
+            const bool closes = count == left || (k + count) % kExactCodes == 0;
+            *runs++ = {g * z.group() + k, count, g, step, steps_of(count, z.bits), closes};
+            step += runs[-1].steps;
+        }
+    }
+}
+
+inline Sizes make_sizes(int64_t x_sides, int64_t code_sides, int64_t rows, const View& weight, int x_type, int bits,
+                        int threads) {
+    const int most = 1024;
+    return {x_sides, code_sides, rows, weight, x_type, bits, threads < 1 ? 1 : threads > most ? most : threads};
+}
+
+}  // namespace fogzo

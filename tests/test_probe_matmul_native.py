@@ -1,0 +1,200 @@
+"""The native probe_matmul against the reference: every width, ragged shapes, exact int8 sums."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fogzo_kernels as fk  # noqa: E402
+from fogzo_kernels import _native  # noqa: E402
+
+if (reason := fk.why_not("cpu")) is not None:
+    pytest.skip(reason, allow_module_level=True)
+
+cpu = _native.cpu()
+ISAS = [isa for isa in ("scalar", "avx2") if cpu.set_isa(isa) == 0]
+cpu.set_isa("auto")
+GRIDS = [fk.Grid("sign"), fk.Grid("ternary"), fk.Grid("mid-rise", 2), fk.Grid("mid-tread", 4)]
+WIDE = [fk.Grid("mid-rise", 3), fk.Grid("mid-tread", 5), fk.Grid("mid-rise", 8)]
+UNIT = 2.0**-24  # a rounding to float32 is off by at most this much of the result
+
+
+@pytest.fixture(autouse=True)
+def restore():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    cpu.set_isa("auto")
+
+
+def call(backend, *args, **kwargs):
+    with fk.use_backend(backend):
+        return fk.probe_matmul(*args, **kwargs)
+
+
+def on_all(*args, **kwargs):
+    """The result by instruction set and threads."""
+    results = {}
+    for isa, threads in itertools.product(ISAS, (1, 2)):
+        cpu.set_isa(isa)
+        torch.set_num_threads(threads)
+        results[isa, threads] = call("cpu", *args, **kwargs)
+    return results
+
+
+def case(grid, m, n, k, groups=0, sides=(0, 0), dtype="int8", seed=0):
+    """x, codes, scale and the keywords of a random call; sides of x and of codes, 0 for 2-D."""
+    generator = torch.Generator().manual_seed(seed)
+    x_shape = (*([sides[0]] if sides[0] else []), m, k)
+    code_shape = (*([sides[1]] if sides[1] else []), n, k)
+    codes = torch.randint(0, grid.levels, code_shape, generator=generator, dtype=torch.uint8)
+    shape = {0: (), 1: (n, 1)}.get(groups, (n, groups, 1))
+    scale = torch.rand(shape, generator=generator) + 0.1
+    if dtype != "int8":
+        return torch.randn(x_shape, generator=generator).to(getattr(torch, dtype)), codes, scale, {}
+    x = torch.randint(-128, 128, x_shape, generator=generator, dtype=torch.int8)
+    return x, codes, scale, {"x_scale": torch.rand(x_shape[:-1], generator=generator) + 0.01}
+
+
+def check(grid, x, codes, scale, bias=None, groups=1, **kwargs):
+    """Native equals the reference within its sums' rounding, and for int8 scalar equals AVX2.
+
+    A float32 dot product of K terms, however ordered, is off by at most K units of the sum of the
+    terms' sizes; rounding the weight, the bias and the result adds 3. With int8 only the groups'
+    totals, three products each and the bias are rounded.
+    """
+    expected = call("reference", x, codes, scale, grid, bias, **kwargs).double()
+    n, k = codes.shape[-2:]
+    spread = scale.expand(n, 1) if scale.ndim < 3 else scale[..., 0]
+    plain = fk.unpack(codes) if isinstance(codes, fk.Packed) else codes
+    weight = spread.double().repeat_interleave(k // spread.shape[1], 1) * (
+        plain.double() * grid.step + grid.v_min
+    )
+    rows = x.double().abs() * kwargs.get("x_scale", torch.ones(())).double()[..., None]
+    size = rows @ weight.abs().mT + (0 if bias is None else bias.double().abs())
+    terms = groups + 6 if x.dtype == torch.int8 else k + 3
+    bound = terms * UNIT * size + (2.0**-8 * expected.abs() if x.dtype == torch.bfloat16 else 0)
+    results = on_all(x, codes, scale, grid, bias, **kwargs)
+    first = results["scalar", 1]
+    for (isa, threads), got in results.items():
+        assert got.shape == expected.shape
+        assert ((got.double() - expected).abs() <= bound).all(), (isa, threads)
+        if x.dtype == torch.int8 or isa == "scalar":
+            assert torch.equal(got, first), (isa, threads)
+        assert torch.equal(got, results[isa, 1]), (isa, threads)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32", "bfloat16"])
+@pytest.mark.parametrize("grid", GRIDS + WIDE, ids=str)
+@pytest.mark.parametrize("packed", [True, False])
+def test_widths_and_dtypes(grid, dtype, packed):
+    x, codes, scale, kwargs = case(grid, 9, 19, 75, 1, (0, 2), dtype)
+    bias = torch.linspace(-1, 1, 19)
+    check(grid, x, fk.pack(codes, grid.storage_bits) if packed else codes, scale, bias, **kwargs)
+
+
+# One under, at and over: rows of a tile (6, 8), of a panel (16), codes of a word (16) and of a run
+# (256 for float32, 1024 for int8); rows of a band (240 for float32, 512 for int8).
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [(1, 1, 1), (5, 15, 15), (6, 16, 16), (7, 17, 17), (8, 33, 31), (13, 16, 257), (11, 129, 64),
+     (2, 3, 1025), (3, 2, 2049), (241, 16, 16), (513, 17, 33)],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_ragged_shapes(m, n, k, dtype):
+    grid = fk.Grid("mid-rise", 2)
+    x, codes, scale, kwargs = case(grid, m, n, k, 1, (0, 0), dtype)
+    check(grid, x, fk.pack(codes, 2), scale, **kwargs)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize(("groups", "k"), [(2, 64), (3, 51), (5, 20), (2, 2100), (64, 2048)])
+@pytest.mark.parametrize("grid", [fk.Grid("sign"), fk.Grid("mid-rise", 2), WIDE[2]], ids=str)
+def test_group_scales(grid, groups, k, dtype):
+    x, codes, scale, kwargs = case(grid, 5, 18, k, groups, (0, 0), dtype)
+    check(grid, x, fk.pack(codes, grid.storage_bits), scale, None, groups, **kwargs)
+
+
+@pytest.mark.parametrize("sides", [(0, 3), (3, 0), (3, 3), (0, 1), (1, 0)])
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_shared_and_own_activations(sides, dtype):
+    grid = fk.Grid("ternary")
+    x, codes, scale, kwargs = case(grid, 4, 20, 40, 0, sides, dtype)
+    check(grid, x, codes, scale, **kwargs)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0)])
+@pytest.mark.parametrize("dtype", ["int8", "float32", "bfloat16"])
+def test_zero_sizes(shape, dtype):
+    grid = fk.Grid("mid-rise", 2)
+    x, codes, scale, kwargs = case(grid, *shape, 0, (0, 0), dtype)
+    bias = torch.arange(shape[1], dtype=torch.float32)
+    for got in on_all(x, codes, scale, grid, bias, **kwargs).values():
+        assert torch.equal(got, call("reference", x, codes, scale, grid, bias, **kwargs))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_int8_sums_are_exact_at_the_extremes(bits):
+    """The largest sums that 16 and 32 bits meet: code v_max against -128, over more than 2^16 of k."""
+    grid = fk.Grid("mid-tread", bits)
+    k = 65536 + 64
+    x = torch.full((1, k), -128, dtype=torch.int8)
+    codes = torch.zeros((16, k), dtype=torch.uint8)
+    codes[1] = grid.levels - 1
+    codes[2, ::2] = grid.levels - 1
+    wanted = codes.double().mul(grid.step).add(grid.v_min).sum(1) * -128
+    one = torch.ones(1)
+    for got in on_all(x, codes, torch.tensor(1.0), grid, x_scale=one).values():
+        assert torch.equal(got[0, 0, :3], wanted[:3].float())
+    small = codes[:, :100].contiguous()
+    for got in on_all(
+        x[:, :100].contiguous(), small, torch.tensor(1.0), grid, x_scale=one
+    ).values():
+        assert torch.equal(got[0, 0], (small.double() + grid.v_min).sum(1).mul(-128).float())
+
+
+def test_output_given_and_its_surroundings_stay():
+    grid = fk.Grid("mid-rise", 2)
+    x, codes, scale, kwargs = case(grid, 7, 21, 50)
+    memory = torch.full((3, 7 * 21), float("nan"))
+    out = memory[1].view(1, 7, 21)
+    for isa in ISAS:
+        cpu.set_isa(isa)
+        memory.fill_(float("nan"))
+        assert call("cpu", x, codes, scale, grid, out=out, **kwargs) is out
+        assert torch.equal(out, call("reference", x, codes, scale, grid, **kwargs)) or isa
+        assert not out.isnan().any()
+        assert memory[0].isnan().all()
+        assert memory[2].isnan().all()
+
+
+def test_numpy_and_strided_arguments():
+    grid = fk.Grid("mid-rise", 2)
+    x, codes, scale, kwargs = case(grid, 6, 10, 32, 1, (0, 0), "float32")
+    expected = call("cpu", x, codes, scale, grid)
+    arrays = call("cpu", x.numpy(), codes.numpy(), scale.numpy(), grid)
+    assert torch.equal(torch.from_numpy(arrays), expected)
+    strided = call("cpu", x.mT.contiguous().mT, codes.mT.contiguous().mT, scale, grid)
+    assert torch.equal(strided, expected)
+    assert not kwargs
+
+
+def test_not_a_number_stays_in_its_row():
+    grid = fk.Grid("mid-rise", 2)
+    x, codes, scale, _ = case(grid, 3, 5, 20, 1, (0, 0), "float32")
+    x[1, 7] = float("nan")
+    for got in on_all(x, codes, scale, grid).values():
+        assert got[0, 1].isnan().all()
+        assert not got[0, [0, 2]].isnan().any()
+
+
+def test_refused_scale_writes_nothing():
+    grid = fk.Grid("mid-rise", 2)
+    x, codes, _, kwargs = case(grid, 2, 3, 8)
+    out = torch.full((1, 2, 3), 7.0)
+    with pytest.raises(ValueError, match="probe_matmul: scale has a value that is too small"):
+        call("cpu", x, codes, torch.zeros(3, 1), grid, out=out, **kwargs)
+    assert (out == 7).all()
