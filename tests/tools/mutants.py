@@ -13,12 +13,12 @@ import subprocess
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build/mutants"
-TREE = WORK / "tree"
 TOOLS = ("cpp", "static")  # what a fault may name besides pytest's node ids
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header")
 LIMIT_S = 300
@@ -66,118 +66,140 @@ def missing(needs: str) -> bool:
     return needs == "nvcc" and shutil.which("nvcc") is None
 
 
-def copy_tree() -> None:
-    """Tracked and new files, none of git's ignored ones; the build tree of an earlier run stays."""
-    command = ["git", "ls-files", "-co", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    wanted = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
-    for path in TREE.rglob("*"):
-        name = str(path.relative_to(TREE))
-        if path.is_file() and name not in wanted and not name.startswith("build/"):
-            path.unlink()
-    for name in wanted:
-        source, target = ROOT / name, TREE / name
-        if not target.exists() or target.read_bytes() != source.read_bytes():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-    site = WORK / "site"
-    site.mkdir(exist_ok=True)
-    if not (site / "fogzo_bench").is_symlink():
-        (site / "fogzo_bench").symlink_to(TREE / "bench")
+class Copy:
+    """A copy of the tree in which faults are planted one after the other."""
 
+    def __init__(self, name: str) -> None:
+        self.tree = WORK / name
+        self.site = WORK / f"{name}-site"
 
-def run(*command: str) -> tuple[int, str]:
-    path = os.pathsep.join(str(part) for part in (TREE, TREE / "python", WORK / "site"))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            command,
-            cwd=TREE,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return 124, f"ran past {LIMIT_S} s"
-    return done.returncode, done.stdout + done.stderr
+    def fill(self) -> None:
+        """Tracked and new files, none that git ignores; an earlier run's build stays."""
+        command = ["git", "ls-files", "-co", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        wanted = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+        for path in self.tree.rglob("*"):
+            name = str(path.relative_to(self.tree))
+            if path.is_file() and name not in wanted and not name.startswith("build/"):
+                path.unlink()
+        for name in wanted:
+            source, target = ROOT / name, self.tree / name
+            if not target.exists() or target.read_bytes() != source.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+        self.site.mkdir(parents=True, exist_ok=True)
+        if not (self.site / "fogzo_bench").is_symlink():
+            (self.site / "fogzo_bench").symlink_to(self.tree / "bench")
 
+    def run(self, *command: str) -> tuple[int, str]:
+        path = os.pathsep.join(str(part) for part in (self.tree, self.tree / "python", self.site))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.tree,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return 124, f"ran past {LIMIT_S} s"
+        return done.returncode, done.stdout + done.stderr
 
-def build() -> tuple[int, str]:
-    """Build the copy's native code, incrementally, and put _cpu where Python finds it."""
-    code, text = run("tests/tools/native_build.sh", sys.executable, "build/cpp")
-    if code == 0:
-        for module in (TREE / "build/cpp/out").glob("_cpu*.so"):
-            shutil.copy(module, TREE / "fogzo_kernels" / module.name)
-    return code, text
+    def build(self, tests: tuple[str, ...]) -> tuple[int, str]:
+        """Build what the tests need of the native code, incrementally."""
+        targets = {"cpp": "fogzo_tests", "static": "fogzo_cpu"}
+        wanted = {targets.get(test, "_cpu") for test in tests}
+        builder = "tests/tools/native_build.sh"
+        code, text = self.run(builder, sys.executable, "build/cpp", "", *sorted(wanted))
+        if code == 0 and "_cpu" in wanted:
+            self.take(self.tree / "build/cpp/out")
+        return code, text
 
+    def take(self, folder: Path) -> None:
+        """Put the native modules of a folder where Python finds them."""
+        for module in folder.glob("*.so"):
+            shutil.copy(module, self.tree / "fogzo_kernels" / module.name)
 
-def fails(tests: tuple[str, ...]) -> tuple[bool, str]:
-    """Whether the named tests ran and failed, and what they said."""
-    nodes = [test for test in tests if test not in TOOLS]
-    said = ""
-    for test in tests:
-        if test not in TOOLS:
-            continue
-        if test == "cpp":
-            code, text = run("build/cpp/fogzo_tests")
-        else:
-            code, text = run(sys.executable, "tests/tools/static_check.py", "build/cpp")
-        said += text
-        if code == 1 and ("failed" in text or "FAIL" in text):
-            return True, said
-        if code:
-            return False, f"{said}\n{test} ended with {code}"
-    if nodes:
-        code, text = run(*PYTEST, *nodes)
-        said += text
-        if code not in (0, 1):
-            said += f"\npytest ended with {code}: not a failing test"
-        return code == 1, said
-    return False, said
-
-
-def plant(mutant: Mutant) -> tuple[bool, str]:
-    """Apply one fault, run its tests, take it back."""
-    path = TREE / mutant.file
-    original = path.read_text()
-    path.write_text(original.replace(mutant.find, mutant.replace))
-    try:
-        if mutant.native:
-            code, text = build()
+    def fails(self, tests: tuple[str, ...]) -> tuple[bool, str]:
+        """Whether the named tests ran and failed, and what they said."""
+        nodes = [test for test in tests if test not in TOOLS]
+        said = ""
+        for test in tests:
+            if test not in TOOLS:
+                continue
+            if test == "cpp":
+                code, text = self.run("build/cpp/fogzo_tests")
+            else:
+                code, text = self.run(sys.executable, "tests/tools/static_check.py", "build/cpp")
+            said += text
+            if code == 1 and ("failed" in text or "FAIL" in text):
+                return True, said
             if code:
-                return False, f"does not build:\n{text}"
-        return fails(mutant.tests)
-    finally:
-        path.write_text(original)
-        if mutant.native:
-            for module in (WORK / "good").glob("*.so"):
-                shutil.copy(module, TREE / "fogzo_kernels" / module.name)
+                return False, f"{said}\n{test} ended with {code}"
+        if nodes:
+            code, text = self.run(*PYTEST, *nodes)
+            said += text
+            if code not in (0, 1):
+                said += f"\npytest ended with {code}: not a failing test"
+            return code == 1, said
+        return False, said
+
+    def plant(self, mutant: Mutant) -> tuple[bool, str]:
+        """Apply one fault, run its tests, take it back."""
+        path = self.tree / mutant.file
+        original = path.read_text()
+        path.write_text(original.replace(mutant.find, mutant.replace))
+        try:
+            if mutant.native:
+                code, text = self.build(mutant.tests)
+                if code:
+                    return False, f"does not build:\n{text}"
+            return self.fails(mutant.tests)
+        finally:
+            path.write_text(original)
+            self.take(WORK / "good")
+
+    def judge(self, mutants: list[Mutant]) -> int:
+        """Plant every fault; how many were caught."""
+        caught = 0
+        for mutant in mutants:
+            begin = time.monotonic()
+            found, text = self.plant(mutant)
+            caught += found
+            word = "caught" if found else "MISSED"
+            lines = [f"{word}  {mutant.name}  ({time.monotonic() - begin:.1f} s)"]
+            if not found:
+                lines += ["  " + line for line in text.strip().splitlines()[-12:]]
+            print("\n".join(lines), flush=True)
+        return caught
 
 
-def prepare(mutants: list[Mutant]) -> None:
-    """A built copy in which every named test passes."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    copy_tree()
-    code, text = build()
+def prepare(mutants: list[Mutant]) -> tuple[Copy, Copy]:
+    """Two copies, one for native faults and one for the rest, in which every named test passes."""
+    native, plain = Copy("native"), Copy("plain")
+    native.fill()
+    plain.fill()
+    code, text = native.build((*TOOLS, "module"))
     if code:
         raise SystemExit(f"mutants: the tree does not build:\n{text}")
-    good = WORK / "good"
-    shutil.rmtree(good, ignore_errors=True)
-    good.mkdir()
-    for module in (TREE / "fogzo_kernels").glob("*.so"):
-        shutil.copy(module, good)
+    shutil.rmtree(WORK / "good", ignore_errors=True)
+    shutil.copytree(native.tree / "build/cpp/out", WORK / "good")
+    plain.take(WORK / "good")
     tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
     print(f"{len(tests)} tests must pass without a fault", flush=True)
     for test in TOOLS:
-        if test in tests and fails((test,))[0]:
-            raise SystemExit(f"mutants: {test} fails without a fault:\n{fails((test,))[1]}")
+        failed, text = native.fails((test,)) if test in tests else (False, "")
+        if failed or "ended with" in text:
+            raise SystemExit(f"mutants: {test} fails without a fault:\n{text}")
     nodes = [test for test in tests if test not in TOOLS]
     if nodes:
-        code, text = run(*PYTEST, *nodes)
+        code, text = plain.run(*PYTEST, *nodes)
         if code:
             raise SystemExit(f"mutants: pytest ended with {code} without a fault:\n{text[-4000:]}")
+    return native, plain
 
 
 def main() -> int:
@@ -188,16 +210,13 @@ def main() -> int:
     for mutant in [m for m in mutants if missing(m.needs)]:
         print(f"skipped {mutant.name}: this machine has no {mutant.needs}")
         mutants.remove(mutant)
-    prepare(mutants)
-    caught = 0
-    for mutant in mutants:
-        begin = time.monotonic()
-        found, text = plant(mutant)
-        caught += found
-        word = "caught" if found else "MISSED"
-        print(f"{word}  {mutant.name}  ({time.monotonic() - begin:.1f} s)", flush=True)
-        if not found:
-            print("  " + "\n  ".join(text.strip().splitlines()[-12:]), flush=True)
+    native, plain = prepare(mutants)
+    with ThreadPoolExecutor(2) as pool:
+        shares = [
+            pool.submit(native.judge, [m for m in mutants if m.native]),
+            pool.submit(plain.judge, [m for m in mutants if not m.native]),
+        ]
+        caught = sum(share.result() for share in shares)
     print(f"{caught} of {len(mutants)} planted faults caught")
     return 0 if caught == len(mutants) else 1
 
