@@ -14,7 +14,7 @@ TOOLS := tests/tools
 PIP := -m pip install --quiet --disable-pip-version-check
 # Tests of the operations that have native code, and of the native module itself.
 ASAN_TESTS := $(wildcard $(foreach op,noise fake_quantize whitened_norm perturb_quantize \
-  assemble_gradient native,tests/test_$(op).py))
+  assemble_gradient probe_matmul probe_matmul_native quantize_activation native,tests/test_$(op).py))
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
 .PHONY: help demo test venv-test check lint cpp-test asan fuzz static package docs mutants gpu clean

@@ -86,6 +86,11 @@ int probe_matmul(Address x, Address x_scale, Address codes, Address scale, Addre
                                   x_type, threads);
 }
 
+int quantize_activation(Address x, Address codes, Address x_scale, int64_t rows, int64_t cols, int bits, int threads) {
+    return fogzo_cpu_quantize_activation(in<float>(x), out<int8_t>(codes), out<float>(x_scale), rows, cols, bits,
+                                         threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
@@ -98,6 +103,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("assemble_gradient", assemble_gradient, Release());
     m.def("probe_matmul", probe_matmul, Release());
     m.def("probe_matmul_workspace", fogzo_cpu_probe_matmul_workspace);
+    m.def("quantize_activation", quantize_activation, Release());
     m.def("isa", fogzo_cpu_isa);
     m.def("set_isa", [](const std::string& name) { return fogzo_cpu_set_isa(name.c_str()); });
     m.def("status_text", fogzo_status_text);

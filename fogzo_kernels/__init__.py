@@ -19,6 +19,7 @@ from .pack import pack, unpack
 from .perturb_quantize import perturb_quantize, perturb_quantize_many
 from .probe_matmul import probe_matmul
 from .quantize import dequantize, quantize
+from .quantize_activation import quantize_activation
 from .whitened_norm import whitened_norm
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "perturb_quantize_many",
     "probe_matmul",
     "quantize",
+    "quantize_activation",
     "radius",
     "unpack",
     "use_backend",

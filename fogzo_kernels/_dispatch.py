@@ -31,6 +31,7 @@ OPS = {
     "perturb_quantize": "perturb_quantize",
     "perturb_quantize_many": "perturb_quantize",
     "probe_matmul": "probe_matmul",
+    "quantize_activation": "quantize_activation",
     "assemble_gradient": "assemble_gradient",
     "assemble_gradient_many": "assemble_gradient",
     "hadamard": "hadamard",

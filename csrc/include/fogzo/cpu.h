@@ -64,6 +64,11 @@ int fogzo_cpu_probe_matmul(const void* x, const float* x_scale, const uint8_t* c
 int64_t fogzo_cpu_probe_matmul_workspace(int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols,
                                          int64_t cols, int64_t scale_cols, int x_type, int stored_bits, int threads);
 
+// codes [rows, cols] int8: clamp(rne(x / x_scale), -q, q), q = 2^(bits - 1) - 1, 0 where that is NaN;
+// x_scale [rows] float32: max abs x / q. bits 2 .. 8.
+int fogzo_cpu_quantize_activation(const float* x, int8_t* codes, float* x_scale, int64_t rows, int64_t cols, int bits,
+                                  int threads);
+
 // The instruction set in use, and its choice: "auto", "scalar", "avx2".
 const char* fogzo_cpu_isa(void);
 int fogzo_cpu_set_isa(const char* name);

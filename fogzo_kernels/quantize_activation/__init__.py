@@ -1,0 +1,58 @@
+"""Public operation: integer activations with one scale a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _array, _check, _dispatch
+
+
+def quantize_activation(x: Any, bits: int = 8, *, out: Any = None) -> tuple[Any, Any]:
+    """Each row of x as small integers times a scale: what ``probe_matmul`` takes as int8.
+
+    With Q = 2^(bits - 1) - 1, in float32 with correctly rounded divisions:
+
+        x_scale = max abs x / Q over the row;  code = clamp(rne(x / x_scale), -Q, Q)
+
+    A code is 0 where x / x_scale is NaN: in a row of zeros, whose x_scale is 0, and where x is NaN,
+    whose row has x_scale NaN.
+
+    Args:
+        x: float32 or bfloat16 [..., K], at least one dimension; a row is its last one.
+        bits: 2..8.
+        out: (codes, x_scale) to write, apart from x in memory.
+
+    Returns:
+        (codes int8 [..., K], x_scale float32 [...], in the unit of x).
+
+    Raises:
+        ValueError: bits out of range, outputs that do not match.
+        TypeError: another dtype or kind of array.
+
+    Example:
+        >>> import torch
+        >>> codes, x_scale = quantize_activation(torch.tensor([[127.0, -3.6]]))
+        >>> codes.tolist(), x_scale.tolist()
+        ([[127, -4]], [1.0])
+
+    Source: per-token quantization, docs/algorithm.md.
+    """
+    op = "quantize_activation"
+    codes, x_scale = (None, None) if out is None else _check.sequence(op, "out", out, 2, "results")
+    v = _check.view(op, "x", x, **{"out[0]": codes, "out[1]": x_scale})
+    _check.dtype(op, "x", x, "float32", "bfloat16")
+    bits = _check.integer(op, "bits", bits, 2, 9, "an int in 2..8")
+    _check.out(op, codes, v.shape, "int8", "out[0]")
+    _check.out(op, x_scale, v.shape[:-1], "float32", "out[1]")
+    _check.no_overlap(op, codes, "out[0]", x=x)
+    _check.no_overlap(op, x_scale, "out[1]", x=x, codes=codes)
+    result: tuple[Any, Any] = _dispatch.call(
+        op,
+        v.kind,
+        v.device,
+        (_array.dtype_name(x),),
+        out=None if out is None else (codes, x_scale),
+        x=x,
+        bits=bits,
+    )
+    return result
