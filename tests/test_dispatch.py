@@ -1,0 +1,103 @@
+"""Which backend runs a call: the fixed order, refusals with their reasons, nesting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_same
+
+import fogzo_kernels as fk
+from fogzo_kernels import _dispatch
+
+WHERE = {"seed": 1, "step": 0, "tensor": 0}
+NOT_OPS = {
+    "Flips", "Grid", "Packed", "backends", "capabilities", "radius", "use_backend", "why_not",
+}  # fmt: skip
+
+
+def test_every_public_operation_is_dispatched():
+    assert set(_dispatch.OPS) == set(fk.__all__) - NOT_OPS
+
+
+def test_capabilities_answer_for_every_operation_and_backend():
+    table = fk.capabilities()
+    assert set(table) == set(_dispatch.OPS)
+    for row in table.values():
+        assert tuple(row) == ("cuda", "triton", "cpu", "reference")
+        for name, reason in row.items():
+            assert reason is None or (isinstance(reason, str) and reason)
+            if fk.why_not(name) is not None:
+                assert reason == fk.why_not(name)
+        assert row["reference"] is None
+
+
+def test_backends_are_those_without_a_reason():
+    assert fk.backends() == tuple(
+        name for name in ("cuda", "triton", "cpu", "reference") if fk.why_not(name) is None
+    )
+
+
+def test_a_named_backend_that_refuses_raises_its_reason():
+    for name in ("cuda", "triton", "cpu"):
+        reason = fk.capabilities()["compute_scale"][name]
+        if reason is None:
+            continue
+        with fk.use_backend(name), pytest.raises(RuntimeError) as caught:
+            fk.compute_scale(torch.ones(2, 4), fk.Grid("sign"))
+        text = f"compute_scale: no backend takes this call: {name}: "
+        assert str(caught.value).startswith(text)
+
+
+def test_use_backend_nests_and_ends_with_an_error():
+    assert _dispatch.forced() == "auto"
+    with fk.use_backend("reference"):
+        with fk.use_backend("auto"):
+            assert _dispatch.forced() == "auto"
+        assert _dispatch.forced() == "reference"
+        with pytest.raises(KeyError), fk.use_backend("cpu"):
+            raise KeyError
+        assert _dispatch.forced() == "reference"
+    assert _dispatch.forced() == "auto"
+
+
+def test_the_environment_is_read_at_each_call(monkeypatch):
+    monkeypatch.setenv("FOGZO_BACKEND", "reference")
+    assert _dispatch.forced() == "reference"
+    with fk.use_backend("auto"):
+        assert _dispatch.forced() == "auto"
+    monkeypatch.delenv("FOGZO_BACKEND")
+    assert _dispatch.forced() == "auto"
+
+
+@pytest.mark.parametrize("call", [fk.why_not, lambda name: fk.use_backend(name).__enter__()])
+def test_unknown_names(call):
+    with pytest.raises(ValueError, match=r"is 'gpu', expected one of cuda, triton, cpu, reference"):
+        call("gpu")
+
+
+def test_auto_takes_a_call_that_the_native_module_refuses():
+    """Flips, or whatever it lacks: the answer is the reference's."""
+    w = torch.linspace(-1, 1, 300).reshape(2, 150)
+    named = {"gamma": 0.5, "norm": 1.0, "form": "flips", **WHERE}
+    got = fk.perturb_quantize(w, w, torch.tensor(0.5), fk.Grid("ternary"), **named)
+    with fk.use_backend("reference"):
+        want = fk.perturb_quantize(w, w, torch.tensor(0.5), fk.Grid("ternary"), **named)
+    for name in ("base", "count", "index", "code"):
+        assert_same(getattr(got, name), getattr(want, name), name)
+
+
+def test_operations_leave_no_graph_behind():
+    w = torch.ones(2, 4, requires_grad=True)
+    got = fk.fake_quantize(w, torch.tensor(0.5), fk.Grid("ternary"))
+    assert not got.requires_grad
+
+
+def test_read_only_and_strided_numpy_arrays_are_read():
+    w = np.linspace(-2, 2, 40, dtype=np.float32).reshape(4, 10)
+    w.flags.writeable = False
+    scale = np.asarray(np.float32(0.5))
+    want = fk.fake_quantize(w.copy(), scale, fk.Grid("ternary"))
+    assert_same(fk.fake_quantize(w, scale, fk.Grid("ternary")), want)
+    backwards = fk.fake_quantize(w[::-1, ::-1], scale, fk.Grid("ternary"))
+    assert_same(backwards, np.ascontiguousarray(want[::-1, ::-1]))
