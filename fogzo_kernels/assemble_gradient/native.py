@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _array, _native, _surrogate
+from .. import _array, _check, _native, _surrogate
 from .._check import Draw, View
 
 
@@ -53,4 +53,6 @@ def assemble_gradient_cpu(
 
 
 def assemble_gradient_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
+    for call in calls:  # the launcher of the first would write before that of the last checks
+        _check.scale_values("assemble_gradient_many", call["scale"])
     return [assemble_gradient_cpu(**call, out=one) for call, one in zip(calls, out, strict=True)]

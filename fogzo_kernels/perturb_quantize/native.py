@@ -89,4 +89,6 @@ def _output(form: str, shape: tuple[int, ...], grid: Grid | None, kind: str) -> 
 
 
 def perturb_quantize_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[tuple[Any, Any]]:
+    for call in calls:  # the launcher of the first would write before that of the last checks
+        _check.scale_values("perturb_quantize_many", call["scale"])
     return [perturb_quantize_cpu(**call, out=one) for call, one in zip(calls, out, strict=True)]
