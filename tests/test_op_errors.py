@@ -183,9 +183,13 @@ def test_dtype_of_a_weight(op, dtype):
 
 @pytest.mark.parametrize(
     ("op", "argument"),
-    [("fake_quantize_backward", "grad"), ("perturb_quantize", "grad"), ("assemble_gradient", "grad"),
-     ("hadamard", "x")],
-)  # fmt: skip
+    [
+        ("fake_quantize_backward", "grad"),
+        ("perturb_quantize", "grad"),
+        ("assemble_gradient", "grad"),
+        ("hadamard", "x"),
+    ],
+)
 def test_dtype_of_a_gradient(op, argument):
     text = f"{argument} has dtype float16, expected float32"
     refuse(op, text, TypeError, **{argument: weight(dtype=torch.float16)})
@@ -353,8 +357,8 @@ def test_pairs_that_do_not_exist(op, grid, surrogate, expected):
 
 
 def test_trust_on_sign_has_no_rademacher_noise():
-    text = "surrogate is 'trust' with noise 'rademacher', expected noise 'published' for grid 'sign'"
-    refuse("perturb_quantize", text, grid=SIGN, surrogate="trust", noise="rademacher")
+    text = "surrogate is 'trust' with noise 'rademacher', expected noise 'published' for grid "
+    refuse("perturb_quantize", f"{text}'sign'", grid=SIGN, surrogate="trust", noise="rademacher")
 
 
 def test_forms_and_sides():
@@ -484,7 +488,7 @@ def test_lists(op, first):
     refuse(op, f"{first} is empty, expected at least one entry", **{first: []})
     refuse(op, f"scales has length 1, expected 2 to match {first}", scales=[scale()])
     refuse(op, f"tensors has length 3, expected 2 to match {first}", tensors=[0, 1, 2])
-    refuse(op, f"tensors is a int, expected a list or tuple", TypeError, tensors=1)  # noqa: F541
+    refuse(op, "tensors is a int, expected a list or tuple", TypeError, tensors=1)
     refuse(op, f"offsets has length 1, expected 2 to match {first}", offsets=[0])
 
 
@@ -547,9 +551,9 @@ def test_matmul_shapes():
     text = "bias has shape (3,), expected (4,), one for each output"
     refuse("probe_matmul", text, bias=torch.zeros(3))
     int8 = torch.zeros(3, 12, dtype=torch.int8)
-    text = "x_scale is None, expected a float32 array with int8 x, else None"
-    refuse("probe_matmul", text, x=int8)
-    text = "x_scale is given with x of another dtype, expected a float32 array with int8 x, else None"
+    wanted = "expected a float32 array with int8 x, else None"
+    refuse("probe_matmul", f"x_scale is None, {wanted}", x=int8)
+    text = f"x_scale is given with x of another dtype, {wanted}"
     refuse("probe_matmul", text, x_scale=torch.ones(3))
     text = "x_scale has shape (2,), expected (3,), a scale for each row of x"
     refuse("probe_matmul", text, x=int8, x_scale=torch.ones(2))
