@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import fogzo_kernels as fk
 from fogzo_kernels import _check, _surrogate
 
-from ._base import Estimator, Forward, as_scalar, readable
+from ._base import Estimator, Forward, as_scalar
 from ._snapshot import Buffers, RandomStates
-from ._targets import Target, as_rows, in_place_of_weights
+from ._targets import InPlaceOfWeights, Target, as_rows
 from .record import Guided, Last, differences
 
 
@@ -94,73 +94,78 @@ class Probing(Estimator):
             "everything": self.everything,
         }
 
-    def _estimate(self, forward: Forward, guided: Guided, last: Last) -> list[Tensor]:
-        """Run the probes, note their figures in ``last``, and return G of each weight.
+    def _estimate(
+        self, forward: Forward, guided: Guided, last: Last
+    ) -> tuple[list[Tensor], bool | None]:
+        """Run the probes and note their figures in ``last``; the random state is left as found.
 
-        The random state is left as found.
+        Returns:
+            G of each weight, and whether all losses were finite (None: not readable).
         """
         targets = guided.targets
         weights = [as_rows(target.weight) for target in targets]
-        rounded = [i for i, grid in enumerate(guided.grids) if grid is not None]
-        flips = torch.zeros(
-            self.probes, len(rounded), 2, dtype=torch.int64, device=last.loss.device
-        )
+        rounded = [target.name for target in targets if target.grid is not None]
+        shape = self.probes, len(rounded), 2
+        flips = torch.zeros(shape, dtype=torch.int64, device=last.loss.device)
+        counts = iter(flips.view(-1, 2).unbind())
         losses: list[Tensor] = []
         after = self._random.read()
-        for probe in range(self.probes):
-            counts: list[Tensor | None] = [None] * len(targets)
-            for i, count in zip(rounded, flips[probe].unbind(), strict=True):
-                counts[i] = count
-            pairs = fk.perturb_quantize_many(
-                weights,
-                guided.guides,
-                guided.scales,
-                guided.grids,
-                guided.surrogates,
-                first_probe=probe,
-                flip_counts=counts,
-                **guided.draw,
-            )
-            for side in zip(*(pair.unbind() for pair in pairs), strict=True):
-                losses.append(self._probe_loss(forward, targets, side))
+        # the fused attention of eval mode rounds otherwise than what the guide was taken through
+        fused = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            for probe in range(self.probes):
+                pairs = fk.perturb_quantize_many(
+                    weights,
+                    guided.guides,
+                    guided.scales,
+                    guided.grids,
+                    guided.surrogates,
+                    first_probe=probe,
+                    flip_counts=[None if grid is None else next(counts) for grid in guided.grids],
+                    **guided.draw,
+                )
+                for side in zip(*(pair.unbind() for pair in pairs), strict=True):
+                    losses.append(self._probe_loss(forward, targets, side))
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
         self._random.write(after)
-        last._losses, last.difference = losses, differences(losses)
-        last._flips = [targets[i].name for i in rounded], flips
+        last._losses, last._flips = losses, (rounded, flips)
         last.forwards += 2 * self.probes
-        return guided.gradient(last.difference)
+        difference, finite = differences(losses)
+        return guided.gradient(difference), finite
 
     def _probe_loss(
         self, forward: Forward, targets: Sequence[Target], values: Sequence[Tensor]
     ) -> Tensor:
         """0-dim: the loss with ``values`` for the weights, all else as in the step."""
         self._random.rewind()
-        # the fused attention of eval mode rounds otherwise than what the guide was taken through
-        fused = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            with self._buffers.scratch(), in_place_of_weights(targets, values):
-                loss = forward()
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fused)
+        with self._buffers.scratch(), InPlaceOfWeights(targets, values):
+            loss = forward()
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = "returned something else for a probe than for the unperturbed forward"
             _check.fail(self._call, "closure", got, "a loss tensor of one element")
         return as_scalar(loss)
 
-    def _accept(self, last: Last, estimate: list[Tensor], plain: Sequence[Tensor]) -> list[Tensor]:
+    def _accept(
+        self, last: Last, estimate: list[Tensor], plain: Sequence[Tensor], finite: bool | None
+    ) -> list[Tensor]:
         """The estimate, or ``plain`` where a probe's loss was not finite."""
-        if readable(last.loss) or self.on_nonfinite == "raise":
-            if all(map(math.isfinite, last.difference.tolist())):
-                return estimate
-            if self.on_nonfinite == "raise":
-                got = f"returned {last.losses.tolist()} for the probes"
-                _check.fail(self._call, "closure", got, "finite losses", FloatingPointError)
-            self.fallbacks = self.fallbacks + 1
-            self._warn_of_fallbacks()
-            return list(plain)
-        finite = torch.isfinite(last.difference).all()
-        self.fallbacks = self.fallbacks + (~finite).long()
-        return [torch.where(finite, G, g) for G, g in zip(estimate, plain, strict=True)]
+        if finite:
+            return estimate
+        if finite is None and self.on_nonfinite == "ste":
+            kept = torch.isfinite(last.difference).all()
+            self.fallbacks = self.fallbacks + (~kept).long()
+            return [torch.where(kept, G, g) for G, g in zip(estimate, plain, strict=True)]
+        losses = last.losses.tolist()
+        if all(math.isfinite(loss) for pair in losses for loss in pair):
+            return estimate
+        if self.on_nonfinite == "raise":
+            got = f"returned {losses} for the probes"
+            _check.fail(self._call, "closure", got, "finite losses", FloatingPointError)
+        self.fallbacks = self.fallbacks + 1
+        self._warn_of_fallbacks()
+        return list(plain)
 
     def _warn_of_fallbacks(self) -> None:
         if not self._warned and int(self.fallbacks) > 0:

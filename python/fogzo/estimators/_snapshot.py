@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -101,10 +101,13 @@ class RandomStates:
         self._states = self.read()
 
     def read(self) -> list[Tensor]:
-        return [torch.get_rng_state()] + [m.get_rng_state(d) for m, d in self._modules]
+        states = [torch.default_generator.get_state()]
+        for module, device in self._modules:
+            states.append(module.get_rng_state(device))
+        return states
 
     def write(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
+        torch.default_generator.set_state(states[0])
         for (module, device), state in zip(self._modules, states[1:], strict=True):
             module.set_rng_state(state, device)
 
@@ -153,9 +156,12 @@ class Buffers:
                 if (tensor := _get(self._slots[i])) is not None:
                     self._copies[i] = tensor.clone()
 
-    @contextmanager
-    def scratch(self) -> Iterator[None]:
+    def scratch(self) -> AbstractContextManager[None]:
         """Stand-ins for the written buffers during one probe."""
+        return self._stand_ins() if self._watched else nullcontext()
+
+    @contextmanager
+    def _stand_ins(self) -> Iterator[None]:
         kept = [(i, _get(self._slots[i])) for i in self._watched]
         try:
             for i, _ in kept:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -110,16 +109,18 @@ def find_targets(model: nn.Module, everything: bool, noise: str) -> list[Target]
     return targets
 
 
-@contextmanager
-def in_place_of_weights(targets: Iterable[Target], values: Iterable[Tensor]) -> Iterator[None]:
-    """Let the forward inside use ``values`` for the targets' weights."""
-    targets = list(targets)
-    try:
-        for target, value in zip(targets, values, strict=True):
+class InPlaceOfWeights:
+    """Let the forward inside a ``with`` use ``values`` for the targets' weights."""
+
+    def __init__(self, targets: Sequence[Target], values: Sequence[Tensor]) -> None:
+        self._targets, self._values = targets, values
+
+    def __enter__(self) -> None:
+        for target, value in zip(self._targets, self._values, strict=True):
             target.put(value)
-        yield
-    finally:
-        for target in targets:
+
+    def __exit__(self, *_: object) -> None:
+        for target in self._targets:
             target.clear()
 
 

@@ -105,10 +105,10 @@ class FOGZO(Probing):
         guided = Guided(targets, guides, draw)
         last.norm = fk.whitened_norm(guides, guided.scales, guided.surrogates, noise=self.noise)
         guided.draw["norm"] = last.norm
-        estimate = self._estimate(forward, guided, last)
+        estimate, finite = self._estimate(forward, guided, last)
         if factor is not None:
             estimate = [gradient * factor for gradient in estimate]
-        set_gradients(targets, self._accept(last, estimate, scaled))
+        set_gradients(targets, self._accept(last, estimate, scaled, finite))
         last._guided, last.fallbacks = guided, self.fallbacks
 
 

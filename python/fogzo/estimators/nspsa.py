@@ -11,7 +11,7 @@ from fogzo_kernels import _check
 
 from ._base import FORWARD_ONLY, Forward, as_scalar
 from ._probing import Probing, scale_of, set_gradients
-from ._targets import QuantTarget, Target, as_rows, in_place_of_weights
+from ._targets import InPlaceOfWeights, QuantTarget, Target, as_rows
 from .record import Guided, Last
 
 
@@ -77,12 +77,13 @@ class NSPSA(Probing):
         # with norm 0 the operations give the guide no weight; any tensor of the shape will do
         weights = [as_rows(target.weight) for target in targets]
         draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": 1.0}
-        estimate = self._estimate(forward, Guided(targets, weights, draw | {"norm": 0.0}), last)
+        guided = Guided(targets, weights, draw | {"norm": 0.0})
+        estimate, finite = self._estimate(forward, guided, last)
         factor = scale_of(scaler, last.loss.device)
         if factor is not None:
             estimate = [gradient * factor for gradient in estimate]
-        zeros = [torch.zeros_like(gradient) for gradient in estimate]
-        set_gradients(targets, self._accept(last, estimate, zeros))
+        zeros = [] if finite else [torch.zeros_like(gradient) for gradient in estimate]
+        set_gradients(targets, self._accept(last, estimate, zeros, finite))
         last.fallbacks = self.fallbacks
 
     def _unperturbed(self, forward: Forward, scaler: Any, others: bool) -> Tensor:
@@ -93,7 +94,7 @@ class NSPSA(Probing):
         for target in quantized:
             target.forget_reads()
         # constants for the quantized weights: back-propagation then spends nothing on them
-        with in_place_of_weights(quantized, values):
+        with InPlaceOfWeights(quantized, values):
             loss = self._forward(forward) if others else self._without_graph(forward)
         self._buffers.end_of_forward()
         if others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,6 @@ import torch
 from torch import Tensor
 
 import fogzo_kernels as fk
-
-_NONE = torch.empty(0, dtype=torch.float64)
 
 
 class Guided:
@@ -78,7 +77,6 @@ class Last:
         self.loss, self.fallbacks, self.forwards = loss, fallbacks, forwards
         self.gamma = 0.0
         self.norm: Tensor | float = float("nan")
-        self.difference = _NONE
         self._losses: list[Tensor] = []
         self._flips: tuple[list[str], Tensor] | None = None
         self._guided: Guided | None = None
@@ -91,12 +89,16 @@ class Last:
         return torch.stack(self._losses).double().view(-1, 2)
 
     @property
+    def difference(self) -> Tensor:
+        losses = self.losses
+        return (losses[:, 0] - losses[:, 1]) / 2
+
+    @property
     def predicted(self) -> Tensor:
         if self._predicted is None:
             n = len(self._losses) // 2
-            if self._guided is None:
-                nan = torch.full_like(self.difference, float("nan"))
-                self._predicted = nan
+            if self._guided is None or n == 0:
+                self._predicted = torch.full((n,), float("nan"), dtype=torch.float64)
             else:
                 with torch.no_grad():
                     self._predicted = torch.stack([self._guided.predicted(i) for i in range(n)])
@@ -119,11 +121,15 @@ class Last:
         self._guided = None
 
 
-def differences(losses: list[Tensor]) -> Tensor:
-    """float64 [n]: (L+ - L-) / 2 of the losses L+, L-, L+, L-, ..., each 0-dim."""
+def differences(losses: list[Tensor]) -> tuple[Tensor, bool | None]:
+    """D, float32 [n], rounded once from float64, and whether it is finite (None: not readable).
+
+    Args:
+        losses: L+, L-, L+, L-, ..., each 0-dim.
+    """
     if all(loss.is_cpu for loss in losses):
         numbers = [loss.item() for loss in losses]
-        pairs = zip(numbers[::2], numbers[1::2], strict=True)
-        return torch.tensor([(a - b) / 2 for a, b in pairs], dtype=torch.float64)
-    pairs_ = torch.stack(losses).double().view(-1, 2)
-    return (pairs_[:, 0] - pairs_[:, 1]) / 2
+        halves = [(a - b) / 2 for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
+        return torch.tensor(halves, dtype=torch.float32), all(map(math.isfinite, halves))
+    pairs = torch.stack(losses).double().view(-1, 2)
+    return ((pairs[:, 0] - pairs[:, 1]) / 2).float(), None
