@@ -170,11 +170,11 @@ def _map(value: Any, one: Any) -> Any:
 
 def extent(array: Array) -> tuple[int, int]:
     """First and one-past-last byte address that the array may touch; (0, 0) where it is empty."""
+    if kind(array) == "torch" and array.is_contiguous():
+        start = array.data_ptr()
+        return start, start + array.nbytes
     if 0 in array.shape:
         return 0, 0
-    if is_contiguous(array):
-        start = pointer(array)
-        return start, start + array.nbytes
     size, strides = (
         (array.itemsize, array.strides)
         if kind(array) == "numpy"

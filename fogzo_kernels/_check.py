@@ -188,7 +188,7 @@ def number(op: str, argument: str, value: Any, low: float, high: float, text: st
 
 def _scalar(op: str, argument: str, value: Any, name: str, v: View) -> tuple[Any, bool]:
     """A host scalar, or a 0-dim device array on the device of the call (True)."""
-    if _array.kind(value) is None:
+    if type(value) is int or type(value) is float or _array.kind(value) is None:
         return value, False
     dtype(op, argument, value, name)
     shape(op, argument, value, ())
@@ -208,8 +208,10 @@ def gamma(op: str, value: Any, v: View) -> Any:
 def norm(op: str, value: Any, v: View) -> Any:
     """N >= 0 as a float (inf and NaN pass), or a 0-dim float32 device array as it is."""
     value, on_device = _scalar(op, "norm", value, "float32", v)
+    if on_device or (type(value) is float and value >= 0.0):
+        return value
     text = "a number >= 0 or a 0-dim float32 array"
-    return value if on_device else number(op, "norm", value, 0.0, math.nan, text)
+    return number(op, "norm", value, 0.0, math.nan, text)
 
 
 def draw(

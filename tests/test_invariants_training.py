@@ -95,6 +95,22 @@ def test_every_forward_of_a_step_sees_the_same_dropout_and_buffers():
         assert all(torch.equal(a, b) for a, b in zip(forward, seen[0], strict=True))
 
 
+@pytest.mark.parametrize("kind", [NSPSA, FOGZO])
+def test_the_random_state_is_the_unperturbed_forwards_whatever_probes_draw(kind):
+    model, after = make(), []
+
+    def closure() -> Tensor:
+        if after:
+            torch.rand(5)
+        loss = loss_of(model)
+        after.append(torch.get_rng_state())
+        return loss
+
+    kind(model).backward(closure)
+    assert torch.equal(torch.get_rng_state(), after[0])
+    assert not torch.equal(after[1], after[0])
+
+
 def test_parameters_do_not_depend_on_gamma():
     results = []
     for gamma in (0.0, 1e-3, 0.5):

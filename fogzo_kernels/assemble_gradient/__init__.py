@@ -129,8 +129,9 @@ def assemble_gradient_many(
         outs,
         strict=True,
     )
-    prepared = [
-        _prepare(
+    prepared = []
+    for grad, scale, surrogate, tensor, offset, row_pitch, out in columns:
+        one = _prepare(
             op,
             grad,
             scale,
@@ -148,8 +149,9 @@ def assemble_gradient_many(
             offset=offset,
             row_pitch=row_pitch,
         )
-        for grad, scale, surrogate, tensor, offset, row_pitch, out in columns
-    ]
+        prepared.append(one)
+        # scalars that all tensors share: as the first check has read them
+        gamma, norm = one[1]["gamma"], one[1]["norm"]
     view = prepared[0][0]
     calls = [call for _, call in prepared]
     scales = tuple(call["scale"] for call in calls)

@@ -167,8 +167,9 @@ def perturb_quantize_many(
         _check.each(op, "outs", outs, n, "ws"),
         strict=True,
     )
-    prepared = [
-        _prepare(
+    prepared = []
+    for w, grad, scale, grid, surrogate, tensor, offset, row_pitch, flip_count, out in columns:
+        one = _prepare(
             op,
             w,
             grad,
@@ -191,8 +192,9 @@ def perturb_quantize_many(
             offset=offset,
             row_pitch=row_pitch,
         )
-        for w, grad, scale, grid, surrogate, tensor, offset, row_pitch, flip_count, out in columns
-    ]
+        prepared.append(one)
+        # scalars that all tensors share: as the first check has read them
+        gamma, norm = one[3]["gamma"], one[3]["norm"]
     view = prepared[0][0]
     cases = tuple(dict.fromkeys(case for _, case, _, _ in prepared))
     results = _dispatch.call(

@@ -44,7 +44,8 @@ def perturb_quantize_cpu(
     view: View,
     out: tuple[Any, Any],
 ) -> tuple[Any, Any]:
-    w, grad, scale = (_array.contiguous(a) for a in (w, grad, scale))
+    w, grad = _array.contiguous(w), _array.contiguous(grad)
+    scale = _array.contiguous(scale)
     result, flip_count = out
     if result is None:
         result = _output(form, (sides * draw.probes, *view.shape), grid, view.kind)

@@ -16,7 +16,7 @@ from fogzo_kernels import _check, _surrogate
 from ._base import Estimator, Forward, as_scalar
 from ._snapshot import Buffers, RandomStates
 from ._targets import InPlaceOfWeights, Target, as_rows
-from .record import Guided, Last, differences
+from .record import Differences, Guided, Last
 
 
 class Probing(Estimator):
@@ -59,6 +59,7 @@ class Probing(Estimator):
         self._d = sum(target.weight.numel() for target in self._targets)
         self._buffers = Buffers(model)
         self._random = RandomStates(self._parameters)
+        self._differences = Differences(self.probes)
 
     def backward(self, closure: Any, batch: Any = None, scaler: Any = None) -> Tensor:
         if self.last is not None:
@@ -132,7 +133,7 @@ class Probing(Estimator):
         self._random.write(after)
         last._losses, last._flips = losses, (rounded, flips)
         last.forwards += 2 * self.probes
-        difference, finite = differences(losses)
+        difference, finite = self._differences.of(losses)
         return guided.gradient(difference), finite
 
     def _probe_loss(

@@ -30,28 +30,22 @@ class Gradients:
         self._old = [(p, g) for p in self._parameters if (g := p.grad) is not None]
         for p, _ in self._old:
             p.grad = None
-        holder = self._find_holder()
-        if holder is not None:
-            holder.grad = self._sentinel
-
-    def _find_holder(self) -> nn.Parameter | None:
-        """The smallest trainable parameter, with a sentinel made for it."""
-        holder, sentinel = self._holder, self._sentinel
-        fits = (
-            holder is not None
-            and sentinel is not None
-            and holder.requires_grad
-            and holder.shape == sentinel.shape
-            and holder.device == sentinel.device
-            and holder.dtype is sentinel.dtype
-        )
-        if not fits:
+        holder = self._holder
+        if holder is None or not holder.requires_grad or not self._place(holder):
             trainable = (p for p in self._parameters if p.requires_grad)
             self._holder = holder = min(trainable, key=Tensor.numel, default=None)
             if holder is not None:
                 self._sentinel = torch.zeros_like(holder)
                 self._version = self._sentinel._version
-        return holder
+                holder.grad = self._sentinel
+
+    def _place(self, holder: nn.Parameter) -> bool:
+        """Whether the sentinel fits: the smallest trainable parameter may have moved or changed."""
+        try:
+            holder.grad = self._sentinel
+        except RuntimeError:
+            return False
+        return True
 
     def misuse(self) -> str | None:
         """Which of the two forbidden calls the closure made; ends the watch."""

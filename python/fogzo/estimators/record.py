@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,20 +74,22 @@ class Last:
         flips: {name: codes that the probes changed, over all sides}.
     """
 
+    # a plain step's
+    gamma = 0.0
+    norm: Tensor | float = math.nan
+    _losses: Sequence[Tensor] = ()
+    _flips: tuple[list[str], Tensor] | None = None
+    _guided: Guided | None = None
+    _predicted: Tensor | None = None
+
     def __init__(self, loss: Tensor, fallbacks: Tensor | int = 0, forwards: int = 3) -> None:
         self.loss, self.fallbacks, self.forwards = loss, fallbacks, forwards
-        self.gamma = 0.0
-        self.norm: Tensor | float = float("nan")
-        self._losses: list[Tensor] = []
-        self._flips: tuple[list[str], Tensor] | None = None
-        self._guided: Guided | None = None
-        self._predicted: Tensor | None = None
 
     @property
     def losses(self) -> Tensor:
         if not self._losses:
             return torch.empty(0, 2, dtype=torch.float64)
-        return torch.stack(self._losses).double().view(-1, 2)
+        return torch.stack(list(self._losses)).double().view(-1, 2)
 
     @property
     def difference(self) -> Tensor:
@@ -121,15 +124,29 @@ class Last:
         self._guided = None
 
 
-def differences(losses: list[Tensor]) -> tuple[Tensor, bool | None]:
-    """D, float32 [n], rounded once from float64, and whether it is finite (None: not readable).
+class Differences:
+    """Makes D of n probes, float32 [n], each rounded once from float64."""
 
-    Args:
-        losses: L+, L-, L+, L-, ..., each 0-dim.
-    """
-    if all(loss.is_cpu for loss in losses):
+    def __init__(self, n: int) -> None:
+        # a tensor over host memory that plain floats are written into: no operation of torch's
+        self._halves = array("f", bytes(4 * n))
+        self._tensor = torch.frombuffer(self._halves, dtype=torch.float32)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Differences, (len(self._halves),)  # a copy shares memory with its own tensor
+
+    def of(self, losses: list[Tensor]) -> tuple[Tensor, bool | None]:
+        """D of the losses L+, L-, L+, L-, ..., each 0-dim, until the next call.
+
+        Returns:
+            D, and whether all of it is finite (None where that is not readable without waiting).
+        """
+        if not all(loss.is_cpu for loss in losses):
+            pairs = torch.stack(losses).double().view(-1, 2)
+            return ((pairs[:, 0] - pairs[:, 1]) / 2).float(), None
         numbers = [loss.item() for loss in losses]
-        halves = [(a - b) / 2 for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
-        return torch.tensor(halves, dtype=torch.float32), all(map(math.isfinite, halves))
-    pairs = torch.stack(losses).double().view(-1, 2)
-    return ((pairs[:, 0] - pairs[:, 1]) / 2).float(), None
+        finite = True
+        for i, (a, b) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
+            self._halves[i] = (a - b) / 2
+            finite = finite and math.isfinite(a - b)
+        return self._tensor, finite

@@ -96,10 +96,9 @@ class QuantLinear(nn.Linear):
         probe: Tensor | None = state["_probe_weight"]
         if probe is not None:
             return probe
-        w = check_latent(self._parameters["weight"], "QuantLinear")
-        scale = self._buffers["scale"]
-        assert scale is not None
-        if self.config.dynamic:
+        w = check_latent(state["_parameters"]["weight"], "QuantLinear")
+        scale: Tensor = state["_buffers"]["scale"]
+        if state["config"].dynamic:
             fresh = initial_scale(w, self.config)
             scale.copy_(fresh)
             # autograd keeps `fresh`: a second forward before backward() may write the buffer
