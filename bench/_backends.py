@@ -10,13 +10,14 @@ import fogzo_kernels as fk
 
 
 def backend_calls(
-    op: str, call: Callable[[], torch.Tensor]
+    op: str, call: Callable[[], torch.Tensor], timed: tuple[str, ...] = ("cpu", "reference")
 ) -> dict[str, Callable[[], torch.Tensor]]:
     """A call per usable CPU backend, by name, each checked bit-equal to the reference's result.
 
     Args:
         op: name in fk.capabilities().
         call: runs the op on CPU tensors through the backend in force.
+        timed: the backends wanted.
     """
 
     def on(name: str) -> Callable[[], torch.Tensor]:
@@ -30,7 +31,7 @@ def backend_calls(
         expected = call().clone()
     usable = fk.capabilities()[op]
     calls = {}
-    for name in ("cpu", "reference"):
+    for name in timed:
         if usable[name] is not None:
             continue
         got = on(name)()

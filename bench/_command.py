@@ -13,10 +13,16 @@ from pathlib import Path
 
 import torch
 
-from . import noise, perturb_quantize, step
+from . import assemble_gradient, fake_quantize, noise, perturb_quantize, step
 from ._report import SOURCE, Result, append, say
 
-BENCHES = {"step": step, "noise": noise, "perturb_quantize": perturb_quantize}
+BENCHES = {
+    "step": step,
+    "noise": noise,
+    "fake_quantize": fake_quantize,
+    "perturb_quantize": perturb_quantize,
+    "assemble_gradient": assemble_gradient,
+}
 # Large blocks come from the heap and stay there; else page faults are measured, not work.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
 
@@ -60,11 +66,17 @@ def _tests_pass(name: str) -> bool:
 
 
 def _results(name: str, args: argparse.Namespace) -> list[Callable[[], Result]]:
+    compiled = not args.no_compile
     if name == "step":
-        compiled = not args.no_compile
         return [partial(step.run, args.model, args.threads, args.rounds, compiled)]
+    if name == "fake_quantize":
+        return [partial(fake_quantize.run, args.threads, args.rounds, compiled)]
     kinds = ("published", "rademacher")
-    module = noise if name == "noise" else perturb_quantize
+    if name == "perturb_quantize":
+        return [
+            partial(perturb_quantize.run, k, args.threads, args.rounds, compiled) for k in kinds
+        ]
+    module = noise if name == "noise" else assemble_gradient
     return [partial(module.run, kind, args.threads, args.rounds) for kind in kinds]
 
 

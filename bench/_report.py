@@ -70,7 +70,7 @@ class Result:
         for bar in self.bars:
             verdict = "PASS" if self.ratio(bar) <= bar.most else "MISS"
             lines.append(
-                f"  {verdict}  {bar.variant} / {bar.divisor}: {self.ratio(bar):.3f}, bar {bar.most}"
+                f"  {verdict}  {bar.variant} / {bar.divisor}: {self.ratio(bar):.3f}, bar {bar.most:.4g}"
             )
         return lines
 

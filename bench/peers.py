@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fogzo
+import fogzo_kernels
 
 SQRT3 = math.sqrt(3)
 
@@ -96,6 +97,14 @@ def sign_noise(out: Tensor) -> Callable[[], Tensor]:
 NOISES = {"published": uniform_noise, "rademacher": sign_noise}
 
 
+Mixing = tuple[float, float, float]
+
+
+def mixing(gamma: float, norm: float, noise: str) -> Mixing:
+    """What perturbed_pair takes besides tensors: sqrt(1 - gamma) / N, sqrt(gamma), e in bins."""
+    return (1 - gamma) ** 0.5 / norm, gamma**0.5, fogzo_kernels.radius("identity", noise)
+
+
 def perturbed_pair(
     w: Tensor, grad: Tensor, scale: Tensor, u: Tensor, along: float, across: float, radius: float
 ) -> tuple[Tensor, Tensor]:
@@ -111,3 +120,115 @@ def perturbed_pair(
     step = scale * radius
     shift = (grad * step).mul_(along).add_(u, alpha=across).mul_(step)
     return mid_rise_2(w + shift, scale), mid_rise_2(w - shift, scale)
+
+
+def perturbed_codes(
+    w: Tensor, grad: Tensor, scale: Tensor, u: Tensor, along: float, across: float, radius: float
+) -> tuple[Tensor, Tensor]:
+    """As perturbed_pair, in uint8 codes 0..3: four times less to write."""
+    x = w * (1 / scale)
+    d = grad * (scale * radius) * along * radius + u * (across * radius)
+    return (
+        ((x + d - 0.5).round().clamp(-2, 1) + 2).to(torch.uint8),
+        ((x - d - 0.5).round().clamp(-2, 1) + 2).to(torch.uint8),
+    )
+
+
+def _perturbed_in_place(
+    w: Tensor, grad: Tensor, scale: Tensor, noise: str, mix: Mixing, room: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """As perturbed_pair, into tensors that are there, in as few passes as eager torch allows."""
+    along, across, radius = mix
+    plus, minus, d = room
+    torch.mul(w, 1 / scale, out=plus)
+    if noise == "published":
+        bound = across * radius * SQRT3
+        d.uniform_(-bound, bound)
+    else:
+        d.uniform_(-1, 1).sign_().mul_(across * radius)
+    d.addcmul_(grad, scale, value=along * radius * radius)
+    torch.sub(plus, d, out=minus).sub_(0.5)
+    plus.add_(d).sub_(0.5)
+    for side in (plus, minus):
+        side.round_().clamp_(-2, 1).add_(0.5).mul_(scale)
+    return plus, minus
+
+
+def perturbers(
+    ws: list[Tensor],
+    grads: list[Tensor],
+    scales: list[Tensor],
+    noise: str,
+    mix: Mixing,
+    compiled: bool,
+) -> dict[str, Callable[[], object]]:
+    """Both sides of one probe of every weight, noise drawn inside: calls by name."""
+    triples = list(zip(ws, grads, scales, strict=True))
+    along, across, radius = mix
+    room = [[torch.empty_like(w) for _ in range(3)] for w in ws]
+
+    def draw(w: Tensor) -> Tensor:
+        if noise == "published":
+            return (torch.rand_like(w) * 2 - 1) * SQRT3
+        return torch.where(torch.rand_like(w) < 0.5, -1.0, 1.0)
+
+    def values(w: Tensor, grad: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        return perturbed_pair(w, grad, scale, draw(w), along, across, radius)
+
+    def codes(w: Tensor, grad: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        return perturbed_codes(w, grad, scale, draw(w), along, across, radius)
+
+    def each(one: Callable[[Tensor, Tensor, Tensor], object]) -> Callable[[], object]:
+        return lambda: [one(*triple) for triple in triples]
+
+    calls = {
+        "eager values": each(values),
+        "eager values, in place": lambda: [
+            _perturbed_in_place(*triple, noise, mix, tensors)
+            for triple, tensors in zip(triples, room, strict=True)
+        ],
+        "eager codes": each(codes),
+    }
+    if compiled:
+        calls["compile values"] = each(torch.compile(values, dynamic=False))
+        calls["compile codes"] = each(torch.compile(codes, dynamic=False))
+    return calls
+
+
+def fake_quantizers(
+    ws: list[Tensor], scales: list[Tensor], compiled: bool
+) -> dict[str, Callable[[], list[Tensor]]]:
+    """2-bit mid-rise values of every weight: calls by name."""
+    pairs = list(zip(ws, scales, strict=True))
+    out = [torch.empty_like(w) for w in ws]
+
+    def in_place() -> list[Tensor]:
+        for (w, scale), into in zip(pairs, out, strict=True):
+            torch.mul(w, 1 / scale, out=into)
+            into.sub_(0.5).round_().clamp_(-2, 1).add_(0.5).mul_(scale)
+        return out
+
+    calls = {
+        "eager": lambda: [mid_rise_2(w, scale) for w, scale in pairs],
+        "eager, in place": in_place,
+    }
+    if compiled:
+        one = torch.compile(mid_rise_2, dynamic=False)
+        calls["compile"] = lambda: [one(w, scale) for w, scale in pairs]
+    return calls
+
+
+def stored_gradient(
+    grads: list[Tensor], scales: list[Tensor], u: list[Tensor], difference: float, mix: Mixing
+) -> Callable[[], list[Tensor]]:
+    """G of one probe from noise that was kept: D v / e, in place."""
+    along, across, radius = mix
+    out = [torch.empty_like(g) for g in grads]
+
+    def call() -> list[Tensor]:
+        for g, scale, noise, into in zip(grads, scales, u, out, strict=True):
+            torch.mul(noise, difference * across / (scale * radius), out=into)
+            into.add_(g, alpha=difference * along)
+        return out
+
+    return call
