@@ -34,11 +34,12 @@ class Layers:
         return found
 
 
-def make(count: int = COUNT, size: tuple[int, int] = SIZE) -> Layers:
+def make() -> Layers:
     """Gaussian weights and gradients from a fixed seed."""
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(size, generator=generator) / size[1] ** 0.5 for _ in range(count)]
-    grads = [torch.randn(size, generator=generator) / size[1] for _ in range(count)]
+    width = SIZE[1]
+    weights = [torch.randn(SIZE, generator=generator) / width**0.5 for _ in range(COUNT)]
+    grads = [torch.randn(SIZE, generator=generator) / width for _ in range(COUNT)]
     return Layers(weights, grads, [fk.compute_scale(w, GRID) for w in weights])
 
 

@@ -69,9 +69,8 @@ class Result:
         lines.append(f"  plain copy of {self.copied:,} bytes: {copy_rate:.2f} GB/s")
         for bar in self.bars:
             verdict = "PASS" if self.ratio(bar) <= bar.most else "MISS"
-            lines.append(
-                f"  {verdict}  {bar.variant} / {bar.divisor}: {self.ratio(bar):.3f}, bar {bar.most:.4g}"
-            )
+            found = f"{bar.variant} / {bar.divisor}: {self.ratio(bar):.3f}"
+            lines.append(f"  {verdict}  {found}, bar {bar.most:.4g}")
         return lines
 
     def row(self, threads: int, command: list[str]) -> dict[str, Any]:

@@ -170,12 +170,17 @@ def test_a_different_peer_is_refused() -> None:
         step.check_equal("peer", loss, loss, True)
 
 
-def test_every_bench_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    from fogzo_bench import noise, perturb_quantize
+def test_every_bench_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fogzo_bench import _layers, assemble_gradient, fake_quantize, noise, perturb_quantize
 
-    for bench in (noise, perturb_quantize):
-        for kind in ("published", "rademacher"):
-            found = bench.run(kind, threads=1, rounds=1)
-            assert set(found.times) >= {"reference"}
+    monkeypatch.setattr(_layers, "COUNT", 2)
+    monkeypatch.setattr(_layers, "SIZE", (16, 2048))
+    once = {"threads": 1, "rounds": 1}
+    for kind in ("published", "rademacher"):
+        assert set(noise.run(kind, **once).times) >= {"reference", "torch"}
+        found = perturb_quantize.run(kind, compiled=False, **once)
+        assert set(found.times) >= {"eager values", "eager values, in place", "read"}
+        assert "eager, noise kept" in assemble_gradient.run(kind, **once).times
+    assert set(fake_quantize.run(compiled=False, **once).times) >= {"eager", "copy"}
     found = step.run("mnist", threads=1, rounds=1, compile_peers=False)
     assert [bar.most for bar in found.bars] == [1.05, 2.2]
