@@ -237,6 +237,7 @@ def test_missing_data_is_an_error_before_anything_is_written(
         (["train", "cifar"], "invalid choice: 'cifar'"),
         (["train", "mnist", "--steps", "0"], "--steps: got '0', expected a whole number"),
         (["train", "mnist", "--lr", "-1"], "--lr: got '-1', expected a positive number"),
+        (["train", "mnist", "--checkpoint-seconds", "nan"], "got 'nan', expected a number of at"),
         (["train", "mnist", "--estimators", "adam"], "expected one of ste, fogzo, n-spsa"),
         (["train", "mnist", "--device", "abacus"], "--device has 'abacus', expected a device"),
         (["train", "mnist", "--batch-size", "60001"], "at most the 60000 training examples"),

@@ -20,7 +20,7 @@ def test_options_are_parsed() -> None:
 def test_options_reach_the_estimator() -> None:
     (spec,) = parse_estimators("fogzo:gamma=0.25:probes=3:noise=rademacher:lr=0.5")
     with pytest.warns(UserWarning, match="n-SPSA regime"):
-        estimator = spec.make(MNIST.model(0), MNIST, seed=5)
+        estimator = spec.make(MNIST.model(0), seed=5)
     state = estimator.state_dict()
     assert (estimator.probes, estimator.noise, state["seed"]) == (3, "rademacher", 5)
     assert spec.learning_rate(MNIST, None) == 0.5

@@ -43,6 +43,16 @@ def _positive(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of at least 0")
+    return value
+
+
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     train = commands.add_parser(
         "train",
@@ -70,7 +80,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.add_argument("--threads", type=_at_least(1), help="CPU threads (default: the recipe's)")
     train.add_argument(
         "--checkpoint-seconds",
-        type=float,
+        type=_seconds,
         default=10.0,
         metavar="S",
         help="time between checkpoints (default 10)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ class Recipe:
 
     name: as typed; about: one line for --help; estimators: the default for --estimators;
     steps, seeds, batch_size, threads: defaults; learning_rates: Adam's initial rate by estimator
-    kind; options: defaults by estimator kind;
+    kind;
     task: (data folder or None for the packaged data, device) -> Task;
     model: seed -> quantized model with its initial weights.
     """
@@ -48,4 +48,3 @@ class Recipe:
     learning_rates: Mapping[str, float]
     task: Callable[[Path | None, torch.device], Task]
     model: Callable[[int], nn.Module]
-    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)

@@ -90,10 +90,9 @@ class EstimatorSpec:
             return float(self.options["lr"])
         return recipe.learning_rates[self.kind] if override is None else override
 
-    def make(self, model: nn.Module, recipe: Recipe, seed: int) -> Any:
-        """The estimator for a model; the recipe's own options apply where none was typed."""
-        chosen = {**recipe.options.get(self.kind, {}), **self.options}
-        chosen.pop("lr", None)
+    def make(self, model: nn.Module, seed: int) -> Any:
+        """The estimator for a model."""
+        chosen = {name: value for name, value in self.options.items() if name != "lr"}
         if self.kind != "ste":
             chosen["seed"] = seed
         return _KINDS[self.kind][0](model, **chosen)

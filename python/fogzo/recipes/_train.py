@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from dataclasses import replace
@@ -118,6 +119,8 @@ def train(args: argparse.Namespace, recipe: Recipe) -> int:
     _device(config.device)
     torch.set_num_threads(config.threads)
     if config.device.startswith("cuda"):
+        # cuBLAS sums in a fixed order only with a workspace of fixed size.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     task = recipe.task(args.data, torch.device(config.device))
     session = Session(recipe, task, config, parse_estimators(",".join(config.estimators)))
