@@ -138,7 +138,7 @@ def test_zero_sizes(shape, dtype):
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_int8_sums_are_exact_at_the_extremes(bits):
-    """The largest sums that 16 and 32 bits meet: code v_max against -128, over more than 2^16 of k."""
+    """The largest sums that 16 and 32 bits meet: code v_max with -128, over more than 2^16 of k."""
     grid = fk.Grid("mid-tread", bits)
     k = 65536 + 64
     x = torch.full((1, k), -128, dtype=torch.int8)
