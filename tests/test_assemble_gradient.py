@@ -67,6 +67,18 @@ def test_equals_the_oracle(backend, probes, surrogate, noise):
         assert_same(got, want, f"G of {view} written over grad")
 
 
+@pytest.mark.parametrize("a", [2.0**-100, 1e-20, 1e20, 3e38])
+def test_scales_at_their_ends(backend, a):
+    grad, _, differences, place = inputs(VIEWS[3], 4, 2)
+    scale = np.asarray(np.float32(a))
+    with np.errstate(all="ignore"):
+        want = oracle.assemble(
+            grad, scale, differences, "clipped", "published", 0,
+            seed=SEED, step=STEP, tensor=TENSOR, gamma=0.3, norm=2.0, **place,
+        )  # fmt: skip
+    assert_same(call(grad, scale, differences, "clipped", gamma=0.3, norm=2.0, **place), want)
+
+
 def test_float64_differences_are_rounded_once(backend):
     grad, scale, _, place = inputs(VIEWS[3], 1, make=finite)
     wide = np.array([0.1, 1 / 3])

@@ -137,6 +137,38 @@ def test_norms_and_gammas_at_their_ends(backend, gamma, norm):
     assert_same(call(w, grad, scale, MID, "identity", gamma=gamma, norm=norm), values)
 
 
+@pytest.mark.parametrize("a", [2.0**-100, 1.3 * 2.0**-99, 1e-20, 1e20, 3e38])
+@pytest.mark.parametrize("surrogate", ["clipped", "identity"])
+def test_scales_at_their_ends(backend, surrogate, a):
+    """1/a goes from 2^100 down to a subnormal; a * value may overflow to infinity, as it should."""
+    rng = np.random.default_rng(7)
+    scale = np.asarray(np.float32(a))
+    with np.errstate(over="ignore"):
+        w, grad = awkward(rng, (3, 130)) * scale, awkward(rng, (3, 130))
+    named = {"gamma": 0.4, "norm": 2.0}
+    place = {"offset": 0, "row_pitch": None}
+    values, codes, _ = expected(
+        w, grad, scale, MID, surrogate, "published", 1, 0, 0.4, 2.0, place
+    )  # fmt: skip
+    assert_same(call(w, grad, scale, MID, surrogate, **named), values)
+    assert_same(call(w, grad, scale, MID, surrogate, form="codes", **named), codes)
+
+
+@pytest.mark.parametrize("form", ["values", "codes"])
+def test_numbers_may_be_0_dim_arrays(backend, form):
+    w, grad, scale, place = inputs(((3, 129), 7, 200))
+    want = call(w, grad, scale, MID, "clipped", gamma=0.2, norm=4.0, form=form, **place)
+    seed = int(np.int64(SEED))
+    tensors = {
+        "seed": torch.tensor(seed), "step": torch.tensor(STEP), "tensor": np.int64(TENSOR),
+        "gamma": torch.tensor(0.2, dtype=torch.float64), "norm": torch.tensor(4.0),
+    }  # fmt: skip
+    assert_same(call(w, grad, scale, MID, "clipped", form=form, **tensors, **place), want)
+    arrays = {name: np.asarray(value) for name, value in tensors.items()} | {"tensor": TENSOR}
+    got = fk.perturb_quantize(w, grad, scale, MID, "clipped", form=form, **arrays, **place)
+    assert_same(got, want)
+
+
 def test_no_grid_gives_w_plus_and_minus(backend):
     w, grad, scale, place = inputs(((3, 129), 5, 300), odd=False)
     got = call(w, grad, scale, None, "identity", gamma=0.3, norm=2.0, probes=2, **place)
