@@ -28,6 +28,30 @@ int noise(Address u, Address table, int64_t rows, int64_t cols, int64_t offset, 
                            tensor, probe, threads);
 }
 
+int quantize(Address w, Address scale, Address codes, int64_t rows, int64_t cols, int64_t scale_rows,
+             int64_t scale_cols, int grid, int bits, int threads) {
+    return fogzo_cpu_quantize(in<float>(w), in<float>(scale), out<uint8_t>(codes), rows, cols, scale_rows, scale_cols,
+                              grid, bits, threads);
+}
+
+int dequantize(Address codes, Address scale, Address values, int64_t rows, int64_t cols, int64_t scale_rows,
+               int64_t scale_cols, int grid, int bits, int threads) {
+    return fogzo_cpu_dequantize(in<uint8_t>(codes), in<float>(scale), out<float>(values), rows, cols, scale_rows,
+                                scale_cols, grid, bits, threads);
+}
+
+int pack(Address codes, Address bytes, int64_t rows, int64_t cols, int bits, int threads) {
+    return fogzo_cpu_pack(in<uint8_t>(codes), out<uint8_t>(bytes), rows, cols, bits, threads);
+}
+
+int unpack(Address bytes, Address codes, int64_t rows, int64_t cols, int bits, int threads) {
+    return fogzo_cpu_unpack(in<uint8_t>(bytes), out<uint8_t>(codes), rows, cols, bits, threads);
+}
+
+int hadamard(Address x, Address rotated, int64_t rows, int64_t cols, int64_t block, int threads) {
+    return fogzo_cpu_hadamard(in<float>(x), out<float>(rotated), rows, cols, block, threads);
+}
+
 int fake_quantize(Address w, Address scale, Address values, int64_t rows, int64_t cols, int64_t scale_rows,
                   int64_t scale_cols, int grid, int bits, int threads) {
     return fogzo_cpu_fake_quantize(in<float>(w), in<float>(scale), out<float>(values), rows, cols, scale_rows,
@@ -96,6 +120,11 @@ int quantize_activation(Address x, Address codes, Address x_scale, int64_t rows,
 PYBIND11_MODULE(_cpu, m) {
     m.doc() = "CPU kernels of fogzo_kernels; csrc/include/fogzo/cpu.h says what each does.";
     m.def("noise", noise, Release());
+    m.def("quantize", quantize, Release());
+    m.def("dequantize", dequantize, Release());
+    m.def("pack", pack, Release());
+    m.def("unpack", unpack, Release());
+    m.def("hadamard", hadamard, Release());
     m.def("fake_quantize", fake_quantize, Release());
     m.def("fake_quantize_backward", fake_quantize_backward, Release());
     m.def("whitened_norm", whitened_norm, Release());

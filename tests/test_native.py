@@ -78,7 +78,7 @@ def test_the_environment_chooses_the_instruction_set(name):
 
 
 def test_every_status_says_argument_got_expected():
-    texts = [_cpu.status_text(status) for status in range(1, 19)]
+    texts = [_cpu.status_text(status) for status in range(1, 21)]
     assert len(set(texts)) == len(texts)
     for text in texts:
         argument, _, rest = text.partition(" ")

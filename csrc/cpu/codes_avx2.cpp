@@ -95,6 +95,46 @@ void pack(const uint8_t* codes, int n, int bits, uint8_t* bytes) {
     }
 }
 
+// 4, 8 or 16 bytes into 32 codes of 1, 2 or 4 bits.
+template <int bits> inline void unpack_group(const uint8_t* bytes, uint8_t* codes) {
+    __m256i group;
+    if constexpr (bits == 1) {
+        uint32_t word;
+        __builtin_memcpy(&word, bytes, sizeof word);
+        const __m256i eight_of_each =
+            _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(word)),
+                                _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
+        const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
+        group = _mm256_abs_epi8(_mm256_cmpeq_epi8(_mm256_and_si256(eight_of_each, bit), bit));
+    } else if constexpr (bits == 2) {
+        const __m256i b = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+        const __m256i halves = _mm256_or_si256(b, _mm256_slli_epi32(b, 6));
+        const __m256i all = _mm256_or_si256(halves, _mm256_slli_epi32(halves, 12));
+        group = _mm256_and_si256(all, _mm256_set1_epi8(3));
+    } else {
+        const __m256i b = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+        group = _mm256_and_si256(_mm256_or_si256(b, _mm256_slli_epi16(b, 4)), _mm256_set1_epi8(15));
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), group);
+}
+
+template <int bits> void unpack_as(const uint8_t* bytes, int n, uint8_t* codes) {
+    int i = 0;
+    for (; i + kGroup <= n; i += kGroup) {
+        unpack_group<bits>(bytes + i * bits / 8, codes + i);
+    }
+    unpack_codes(bytes + i * bits / 8, n - i, bits, codes + i);
+}
+
+void unpack(const uint8_t* bytes, int n, int bits, uint8_t* codes) {
+    switch (bits) {
+    case 1: return unpack_as<1>(bytes, n, codes);
+    case 2: return unpack_as<2>(bytes, n, codes);
+    case 4: return unpack_as<4>(bytes, n, codes);
+    default: __builtin_memcpy(codes, bytes, static_cast<size_t>(n));
+    }
+}
+
 int differing(const uint8_t* codes, const uint8_t* base, int n) {
     int same = 0;
     int i = 0;
@@ -112,6 +152,6 @@ int differing(const uint8_t* codes, const uint8_t* base, int n) {
 
 }  // namespace
 
-const CodeKernels kAvx2Code = {quantize, values, pack, differing};
+const CodeKernels kAvx2Code = {quantize, values, pack, unpack, differing};
 
 }  // namespace fogzo

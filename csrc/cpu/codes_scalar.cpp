@@ -27,6 +27,8 @@ void values(const uint8_t* codes, int n, float a, const Grid& grid, float* out) 
 
 void pack(const uint8_t* codes, int n, int bits, uint8_t* bytes) { pack_codes(codes, n, bits, bytes); }
 
+void unpack(const uint8_t* bytes, int n, int bits, uint8_t* codes) { unpack_codes(bytes, n, bits, codes); }
+
 int differing(const uint8_t* codes, const uint8_t* base, int n) {
     int count = 0;
     for (int i = 0; i < n; ++i) {
@@ -37,6 +39,6 @@ int differing(const uint8_t* codes, const uint8_t* base, int n) {
 
 }  // namespace
 
-const CodeKernels kScalarCode = {quantize, values, pack, differing};
+const CodeKernels kScalarCode = {quantize, values, pack, unpack, differing};
 
 }  // namespace fogzo

@@ -19,9 +19,10 @@ bool have_avx2() {
 #endif
 }
 
-const Kernels kScalar = {"scalar", &kScalarTile, &kScalarPerturb, &kScalarCode, &kScalarFake, &kScalarMatmul};
+const Kernels kScalar = {"scalar",     &kScalarTile,   &kScalarPerturb, &kScalarCode,
+                         &kScalarFake, &kScalarMatmul, &kScalarHadamard};
 #if defined(FOGZO_HAVE_AVX2)
-const Kernels kAvx2 = {"avx2", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code, &kAvx2Fake, &kAvx2Matmul};
+const Kernels kAvx2 = {"avx2", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code, &kAvx2Fake, &kAvx2Matmul, &kAvx2Hadamard};
 #endif
 
 const Kernels* find(const char* name) {

@@ -41,6 +41,8 @@ struct CodeKernels {
     void (*values)(const uint8_t* codes, int n, float a, const Grid& grid, float* out);
     // bytes [ceil(n * bits / 8)].
     void (*pack)(const uint8_t* codes, int n, int bits, uint8_t* bytes);
+    // codes [n] of bytes.
+    void (*unpack)(const uint8_t* bytes, int n, int bits, uint8_t* codes);
     // How many of n codes differ.
     int (*differing)(const uint8_t* codes, const uint8_t* base, int n);
 };
@@ -63,6 +65,11 @@ struct FakeQuantizeKernels {
     double (*square_sum)(const float* grad, int n, float factor);
 };
 
+struct HadamardKernels {
+    // x [m], m a power of two, in place: the rotation, times factor.
+    void (*rotate)(float* x, int64_t m, float factor);
+};
+
 struct MatmulKernels;  // probe_matmul.h
 
 struct Kernels {
@@ -72,15 +79,18 @@ struct Kernels {
     const CodeKernels* code;
     const FakeQuantizeKernels* fake;
     const MatmulKernels* matmul;
+    const HadamardKernels* hadamard;
 };
 
 extern const PerturbKernels kScalarPerturb;
 extern const CodeKernels kScalarCode;
 extern const FakeQuantizeKernels kScalarFake;
+extern const HadamardKernels kScalarHadamard;
 #if defined(FOGZO_HAVE_AVX2)
 extern const PerturbKernels kAvx2Perturb;
 extern const CodeKernels kAvx2Code;
 extern const FakeQuantizeKernels kAvx2Fake;
+extern const HadamardKernels kAvx2Hadamard;
 #endif
 
 // The kernels in use.

@@ -78,5 +78,6 @@ void test_philox();
 void test_noise();
 void test_grid();
 void test_pack();
+void test_codes_and_rotation();
 void test_kernels();
 void test_refusals();

@@ -33,6 +33,7 @@ int main() {
     test_noise();
     test_grid();
     test_pack();
+    test_codes_and_rotation();
     test_kernels();
     test_refusals();
     CHECK(c_header_works() == 1);

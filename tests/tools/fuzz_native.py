@@ -87,6 +87,8 @@ class Case:
         self.sides = rng.choice((1, 2))
         self.differences = self.values(data, (self.probes,))
         self.threads = rng.choice((1, 1, 2, 4))
+        self.codes: Any = None
+        self.bytes: Any = None
 
     def values(self, data: np.random.Generator, shape: tuple[int, ...]) -> Any:
         array = data.normal(0, 2, shape).astype(np.float32)
@@ -301,8 +303,72 @@ def assemble_gradient(c: Case) -> Prepared:
     return arguments, [out], reference
 
 
+def quantize(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.uint8)
+    arguments = {
+        "w": c.w.ctypes.data,
+        "scale": c.scale.ctypes.data,
+        "out": out.address,
+        **sizes(c),
+        "grid": c.grid.number,
+        "bits": c.grid.code_bits,
+        "threads": c.threads,
+    }
+    return arguments, [out], lambda: [fk.quantize(c.w, c.public_scale(), c.grid)]
+
+
+def dequantize(c: Case) -> Prepared:
+    arguments, _, codes = quantize(c)
+    c.codes = codes()[0]
+    out = Guarded(c.shape, np.float32)
+    arguments = {**arguments, "w": c.codes.ctypes.data, "out": out.address}
+    return arguments, [out], lambda: [fk.dequantize(c.codes, c.public_scale(), c.grid)]
+
+
+def pack(c: Case) -> Prepared:
+    c.codes = fk.quantize(c.w, c.public_scale(), c.grid)
+    width = c.grid.storage_bits
+    out = Guarded((c.rows, (c.cols * width + 7) // 8), np.uint8)
+    arguments = {
+        "w": c.codes.ctypes.data,
+        "out": out.address,
+        "rows": c.rows,
+        "cols": c.cols,
+        "stored_bits": width,
+        "threads": c.threads,
+    }
+    return arguments, [out], lambda: [fk.pack(c.codes, c.grid.code_bits).data]
+
+
+def unpack(c: Case) -> Prepared:
+    arguments, _, packed = pack(c)
+    c.bytes = packed()[0]
+    out = Guarded(c.shape, np.uint8)
+    arguments = {**arguments, "w": c.bytes.ctypes.data, "out": out.address}
+    return arguments, [out], lambda: [c.codes]
+
+
+def hadamard(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.float32)
+    block = c.rng.choice((1, 2, 4, 16, 128, 2048))
+    arguments = {
+        "w": c.w.ctypes.data,
+        "out": out.address,
+        "rows": c.rows,
+        "cols": c.cols,
+        "block": block,
+        "threads": c.threads,
+    }
+    return arguments, [out], lambda: [fk.hadamard(c.w, block)]
+
+
 OPS = (
     noise,
+    quantize,
+    dequantize,
+    pack,
+    unpack,
+    hadamard,
     fake_quantize,
     fake_quantize_backward,
     whitened_norm,
@@ -314,6 +380,8 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "cols": (-1, 2**62),
     "scale_cols": (0, -1, 2**40),
     "scale_rows": (0, -5, 2**40),
+    "stored_bits": (0, 3, 16, -1),
+    "block": (0, -2, 3, 2**21),
     "offset": (-1, 2**35, 2**63 - 1),
     "row_pitch": (-1, 0, 2**62),
     "surrogate": (-1, 6, 2**31 - 1),

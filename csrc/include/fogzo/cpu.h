@@ -18,6 +18,21 @@ extern "C" {
 int fogzo_cpu_noise(float* out, const float* table, int64_t rows, int64_t cols, int64_t offset, int64_t row_pitch,
                     int surrogate, int noise, uint64_t seed, int64_t step, int64_t tensor, int64_t probe, int threads);
 
+// codes [rows, cols] uint8: index of value(x), 0 for NaN.
+int fogzo_cpu_quantize(const float* w, const float* scale, uint8_t* codes, int64_t rows, int64_t cols,
+                       int64_t scale_rows, int64_t scale_cols, int grid, int bits, int threads);
+
+// out [rows, cols] float32: a * value(code).
+int fogzo_cpu_dequantize(const uint8_t* codes, const float* scale, float* out, int64_t rows, int64_t cols,
+                         int64_t scale_rows, int64_t scale_cols, int grid, int bits, int threads);
+
+// bytes [rows, ceil(cols * bits / 8)] from codes [rows, cols] below 2^bits, bits 1, 2, 4 or 8; and back.
+int fogzo_cpu_pack(const uint8_t* codes, uint8_t* bytes, int64_t rows, int64_t cols, int bits, int threads);
+int fogzo_cpu_unpack(const uint8_t* bytes, uint8_t* codes, int64_t rows, int64_t cols, int bits, int threads);
+
+// out [rows, cols] float32: each row rotated in blocks, the rest in its largest powers of two. out may be x.
+int fogzo_cpu_hadamard(const float* x, float* out, int64_t rows, int64_t cols, int64_t block, int threads);
+
 // out [rows, cols] float32: a * value(x); NaN gives NaN. out may be w.
 int fogzo_cpu_fake_quantize(const float* w, const float* scale, float* out, int64_t rows, int64_t cols,
                             int64_t scale_rows, int64_t scale_cols, int grid, int bits, int threads);

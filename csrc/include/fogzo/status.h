@@ -25,7 +25,9 @@ enum fogzo_status {
     FOGZO_NO_DEVICE = 16,
     FOGZO_DEVICE_ERROR = 17,
     FOGZO_BAD_PITCH = 18,
-    FOGZO_STATUS_COUNT = 19
+    FOGZO_BAD_BITS = 19,
+    FOGZO_BAD_BLOCK = 20,
+    FOGZO_STATUS_COUNT = 21
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -53,6 +55,8 @@ static inline const char* fogzo_status_text(int status) {
     case FOGZO_NO_DEVICE: return "device is missing, expected a CUDA device";
     case FOGZO_DEVICE_ERROR: return "device reported an error, expected none";
     case FOGZO_BAD_PITCH: return "row_pitch is out of range, expected a number from the number of columns to 2^35";
+    case FOGZO_BAD_BITS: return "bits is out of range, expected 1, 2, 4 or 8";
+    case FOGZO_BAD_BLOCK: return "block is out of range, expected a power of two from 1 to 2^20";
     default: return "status is unknown, expected one of this table";
     }
 }
