@@ -50,7 +50,7 @@ void prepare_x(const Call& c, int64_t row) {
             const Stretch& run = c.w.runs[i];
             int8_t* to = c.w.packed + row * c.w.pitch + run.step * 4;
             sum += static_cast<uint32_t>(
-                c.kernels.pack_int8(static_cast<const int8_t*>(c.x) + row * k, run, c.z.bits, to));
+                c.kernels.pack_int8(static_cast<const int8_t*>(c.x) + row * k, run, c.z.bits, c.z.width, to));
             c.w.x_sums[row * c.z.runs() + i] = static_cast<int32_t>(sum);
             sum = run.closes ? 0 : sum;
         }
@@ -99,16 +99,15 @@ uint8_t code_mask(const Grid& grid) {
 void int8_task(const Call& c, const Task& t, const Scratch& s) {
     const int64_t n_all = c.z.weight.rows;
     const int mask = code_mask(c.grid) & ((1 << c.z.bits) - 1);
-    const bool split = mask > 15;
     const int64_t x_row = (c.z.x_sides > 1 ? t.side : 0) * c.z.rows + t.m0;
     Int8Tile tile = {};
     tile.x = c.w.packed + x_row * c.w.pitch;
     tile.x_pitch = c.w.pitch;
     tile.x_sums = c.w.x_sums + x_row * c.z.runs();
     tile.x_scale = c.x_scale + x_row;
-    tile.low = s.low;
-    tile.high = split ? s.high : nullptr;
-    tile.flush = 32767 / (2 * 128 * (split ? 15 : mask));
+    tile.panel = s.codes;
+    tile.width = c.z.width;
+    tile.most_code = mask;
     tile.runs = c.w.runs;
     tile.run_count = c.z.runs();
     tile.scales = s.scales;
@@ -135,8 +134,7 @@ void int8_task(const Call& c, const Task& t, const Scratch& s) {
                 if (at + run.steps > most) {
                     break;
                 }
-                c.kernels.int8_panel(rows, run, static_cast<uint8_t>(mask), s.low + at * 4 * kPanel,
-                                     split ? s.high + at * 4 * kPanel : nullptr);
+                c.kernels.int8_panel(rows, run, static_cast<uint8_t>(mask), c.z.width, s.codes + at * 4 * kPanel);
                 ++tile.last_run;
             }
             c.kernels.int8_tile(tile, 0, t.m1 - t.m0);
@@ -153,7 +151,7 @@ void float_task(const Call& c, const Task& t, const Scratch& s) {
     const int64_t y_row = t.side * c.z.rows + t.m0;
     FloatTile tile = {};
     tile.x_pitch = k_all;
-    tile.panel = s.panel;
+    tile.panel = s.values;
     tile.bias = s.bias;
     tile.y_pitch = n_all;
     int64_t last = 0;
@@ -173,7 +171,7 @@ void float_task(const Call& c, const Task& t, const Scratch& s) {
             for (int64_t i = first; i < last; ++i) {
                 const Stretch& run = c.w.runs[i];
                 c.kernels.float_panel(rows, run, code_mask(c.grid), s.scales + run.group * kPanel, c.grid.step,
-                                      c.grid.v_min, s.panel + (run.first - k0) * kPanel);
+                                      c.grid.v_min, s.values + (run.first - k0) * kPanel);
             }
             tile.valid = static_cast<int>(n_all - n0 < kPanel ? n_all - n0 : kPanel);
             tile.y = y + y_row * n_all + n0;
@@ -242,7 +240,9 @@ extern "C" int64_t fogzo_cpu_probe_matmul_workspace(int64_t x_sides, int64_t cod
                                                     int64_t cols, int64_t scale_cols, int x_type, int stored_bits,
                                                     int threads) {
     const View weight = {out_cols, cols, nullptr, 1, scale_cols};
-    const Sizes z = make_sizes(x_sides, code_sides, rows, weight, x_type, stored_bits, threads);
+    // Whatever the grid and the instruction set, no more is needed than with two bytes a number.
+    const Sizes z =
+        make_sizes(x_sides, code_sides, rows, weight, x_type, stored_bits, stored_bits == 8 ? 2 : 1, threads);
     if (check_sizes(z) != FOGZO_OK || scale_cols < 1 || cols == 0) {
         return 0;
     }
@@ -255,7 +255,7 @@ extern "C" int fogzo_cpu_probe_matmul(const void* x, const float* x_scale, const
                                       int64_t scale_rows, int64_t scale_cols, int kind, int bits, int stored_bits,
                                       int x_type, int threads) {
     const View weight = {out_cols, cols, scale, scale_rows, scale_cols};
-    const Sizes z = make_sizes(x_sides, code_sides, rows, weight, x_type, stored_bits, threads);
+    Sizes z = make_sizes(x_sides, code_sides, rows, weight, x_type, stored_bits, 1, threads);
     int status = check_sizes(z);
     if (status == FOGZO_OK) {
         status = check_view(weight, 1);
@@ -287,10 +287,13 @@ extern "C" int fogzo_cpu_probe_matmul(const void* x, const float* x_scale, const
     if (x == nullptr || codes == nullptr || workspace == nullptr || (x_type == kInt8 && x_scale == nullptr)) {
         return FOGZO_NULL_POINTER;
     }
+    const Grid grid = make_grid(kind, bits);
+    const MatmulKernels& matmul = *kernels().matmul;
+    z.width = code_mask(grid) > matmul.most_narrow_code ? 2 : 1;
     if (workspace_bytes < make_workspace(z, 0).bytes + 63) {
         return FOGZO_BAD_SIZE;
     }
     const uintptr_t base = (reinterpret_cast<uintptr_t>(workspace) + 63) & ~uintptr_t(63);
-    multiply({z, x, x_scale, codes, bias, y, make_grid(kind, bits), make_workspace(z, base), *kernels().matmul});
+    multiply({z, x, x_scale, codes, bias, y, grid, make_workspace(z, base), matmul});
     return FOGZO_OK;
 }

@@ -16,7 +16,7 @@ struct Stretch {
     int64_t first;  // k
     int64_t count;
     int64_t group;
-    int64_t step;   // where it begins in a packed row, in steps of 4 k
+    int64_t step;   // where it begins in a packed row, in steps of 4 bytes
     int64_t steps;  // whole words of them
     bool closes;    // sums are scaled and added to the total behind it
 };
@@ -30,13 +30,13 @@ struct CodeRows {
 // int8 rows against one panel: y = x_scale * (sum over groups of scale * sum of x * value) + bias.
 // A panel serves runs first_run .. last_run - 1; sums are carried from one to the next.
 struct Int8Tile {
-    const int8_t* x;  // [rows, x_pitch], packed
+    const int8_t* x;  // [rows, x_pitch], packed; x_pitch in bytes
     int64_t x_pitch;
     const int32_t* x_sums;  // [rows, runs]: sums of x up to each run, from the last that closed
     const float* x_scale;   // [rows]
-    const uint8_t* low;     // panel [steps, kPanel, 4]
-    const uint8_t* high;    // the codes' high nibbles, or null
-    int flush;              // steps of 4 k whose products 16 bits can add
+    const uint8_t* panel;   // [steps, kPanel, 4 bytes]
+    int width;              // bytes of a number in x and panel
+    int most_code;
     const Stretch* runs;
     int64_t run_count;
     int64_t first_run;
@@ -67,10 +67,12 @@ struct FloatTile {
 
 struct MatmulKernels {
     const char* name;
-    // low (and high where not null) [steps, kPanel, 4]: codes of one run, with mask, or their nibbles.
-    void (*int8_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* low, uint8_t* high);
-    // out [4 * steps]: a run of x in the order of the panel's k, zeros behind; returns their sum.
-    int32_t (*pack_int8)(const int8_t* x, const Stretch& run, int bits, int8_t* out);
+    // Codes above this take 2 bytes a number, in panels and packed rows, else 1.
+    int most_narrow_code;
+    // panel [steps, kPanel, 4 bytes]: codes of one run, with mask.
+    void (*int8_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel);
+    // out [4 * steps bytes]: a run of x in the order of the panel's k, zeros behind; returns their sum.
+    int32_t (*pack_int8)(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out);
     // Rows first .. last - 1.
     void (*int8_tile)(const Int8Tile& tile, int64_t first, int64_t last);
     // panel [count, kPanel]: scale * (step * code + low) of one run; scales [kPanel].

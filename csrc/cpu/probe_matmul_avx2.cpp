@@ -9,26 +9,25 @@ namespace {
 inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
-// Sums of one row's products in 16 bits.
-#define FOGZO_INT8_ROW(low, high, address)                                                                             \
+// Bytes: products of pairs of k in 16 bits, which hold 32767 / (2 * 128 * most_code) steps of them.
+#define FOGZO_BYTE_ROW(low, high, address)                                                                             \
     "vpbroadcastd " address ", %%ymm14\n\t"                                                                            \
     "vpmaddubsw %%ymm14, %%ymm12, %%ymm15\n\t"                                                                         \
     "vpmaddubsw %%ymm14, %%ymm13, %%ymm14\n\t"                                                                         \
     "vpaddw %%ymm15, %%ymm" #low ", %%ymm" #low "\n\t"                                                                 \
     "vpaddw %%ymm14, %%ymm" #high ", %%ymm" #high "\n\t"
+// Two bytes a number: sums in 32 bits at once, for codes whose products leave 16 bits too soon.
+#define FOGZO_WORD_ROW(low, high, address)                                                                             \
+    "vpbroadcastd " address ", %%ymm14\n\t"                                                                            \
+    "vpmaddwd %%ymm14, %%ymm12, %%ymm15\n\t"                                                                           \
+    "vpmaddwd %%ymm14, %%ymm13, %%ymm14\n\t"                                                                           \
+    "vpaddd %%ymm15, %%ymm" #low ", %%ymm" #low "\n\t"                                                                 \
+    "vpaddd %%ymm14, %%ymm" #high ", %%ymm" #high "\n\t"
 
-FOGZO_TILES(dot, FOGZO_INT8_ROW)
+FOGZO_TILES(add_bytes, FOGZO_BYTE_ROW, FOGZO_ONES, FOGZO_ADD_PAIRS)
+FOGZO_TILES(add_words, FOGZO_WORD_ROW, "", FOGZO_ADD)
 
-// sums [2 R] of 32 bits += the products of `steps` steps.
-template <int R>
-inline void flush_steps(const uint8_t* panel, const int8_t* x, int64_t pitch, int64_t steps, __m256i* sums) {
-    __m256i halves[2 * R];
-    dot<R>(panel, x, pitch, steps, halves);
-    const __m256i ones = _mm256_set1_epi16(1);
-    for (int r = 0; r < 2 * R; ++r) {
-        sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(halves[r], ones));
-    }
-}
+constexpr int kMostNarrowCode = 15;
 
 // Turns sums of x * code into sums of x * 2 value, and at a group's end into the total.
 template <int R> inline void add_run(const Int8Tile& t, int64_t row, int64_t i, __m256i* sums, __m256* total) {
@@ -53,6 +52,7 @@ template <int R> void int8_rows(const Int8Tile& t, int64_t row) {
     int32_t* kept_sums = t.sums + row * kPanel;
     float* kept_totals = t.totals + row * kPanel;
     const int64_t begin = t.runs[t.first_run].step;
+    const int64_t flush = 32767 / (2 * 128 * t.most_code);
     __m256i sums[2 * R];
     __m256 total[2 * R];
     for (int r = 0; r < 2 * R; ++r) {
@@ -61,19 +61,14 @@ template <int R> void int8_rows(const Int8Tile& t, int64_t row) {
     }
     for (int64_t i = t.first_run; i < t.last_run; ++i) {
         const Stretch& run = t.runs[i];
-        const int64_t end = run.step + run.steps;
-        if (t.high != nullptr) {
-            __m256i highs[2 * R] = {};
-            for (int64_t s = run.step; s < end; s += t.flush) {
-                flush_steps<R>(t.high + (s - begin) * 64, x + s * 4, t.x_pitch, s + t.flush < end ? t.flush : end - s,
-                               highs);
+        const uint8_t* panel = t.panel + (run.step - begin) * 64;
+        if (t.width == 2) {
+            add_words<R>(panel, x + run.step * 4, t.x_pitch, run.steps, sums);
+        } else {
+            for (int64_t s = 0; s < run.steps; s += flush) {
+                const int64_t steps = s + flush < run.steps ? flush : run.steps - s;
+                add_bytes<R>(panel + s * 64, x + (run.step + s) * 4, t.x_pitch, steps, sums);
             }
-            for (int r = 0; r < 2 * R; ++r) {
-                sums[r] = _mm256_add_epi32(sums[r], _mm256_slli_epi32(highs[r], 4));
-            }
-        }
-        for (int64_t s = run.step; s < end; s += t.flush) {
-            flush_steps<R>(t.low + (s - begin) * 64, x + s * 4, t.x_pitch, s + t.flush < end ? t.flush : end - s, sums);
         }
         add_run<R>(t, row, i, sums, total);
     }
@@ -94,11 +89,11 @@ template <int R> void int8_rows(const Int8Tile& t, int64_t row) {
 
 void int8_tile(const Int8Tile& tile, int64_t first, int64_t last) { FOGZO_EACH_TILE(int8_rows, tile, first, last) }
 
-template <int bits>
-void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* low, uint8_t* high) {
+template <int bits, int width>
+void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* panel) {
     constexpr int per_word = 32 / bits;
-    const __m256i keep = _mm256_set1_epi8(static_cast<char>(high != nullptr ? mask & 15 : mask));
-    const __m256i keep_high = _mm256_set1_epi8(static_cast<char>(mask >> 4));
+    constexpr int steps = 8 / bits * width;  // in a word
+    const __m256i keep = width == 2 ? _mm256_set1_epi16(mask) : _mm256_set1_epi8(static_cast<char>(mask));
     const int64_t words = (run.count + per_word - 1) / per_word;
     for (int half = 0; half < 2; ++half) {
         for (int64_t w = 0; w < words; w += 8) {
@@ -106,24 +101,22 @@ void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint
             word_lanes(codes, run, bits, half * 8, w, words, lanes);
             const int count = words - w < 8 ? static_cast<int>(words - w) : 8;
             for (int i = 0; i < count; ++i) {
-                const int64_t at = (w + i) * (per_word / 4) * 64 + half * 32;
-                for (int s = 0; s < per_word / 4; ++s) {
-                    store(low + at + s * 64, _mm256_and_si256(_mm256_srli_epi32(lanes[i], bits * s), keep));
-                }
-                if (bits == 8 && high != nullptr) {
-                    store(high + at, _mm256_and_si256(_mm256_srli_epi32(lanes[i], 4), keep_high));
+                uint8_t* to = panel + (w + i) * steps * 64 + half * 32;
+                for (int s = 0; s < steps; ++s) {
+                    store(to + s * 64, _mm256_and_si256(_mm256_srli_epi32(lanes[i], bits * s), keep));
                 }
             }
         }
     }
 }
 
-void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* low, uint8_t* high) {
+void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel) {
     switch (codes.bits) {
-    case 1: return int8_panel_as<1>(codes, run, mask, low, high);
-    case 2: return int8_panel_as<2>(codes, run, mask, low, high);
-    case 4: return int8_panel_as<4>(codes, run, mask, low, high);
-    default: return int8_panel_as<8>(codes, run, mask, low, high);
+    case 1: return int8_panel_as<1, 1>(codes, run, mask, panel);
+    case 2: return int8_panel_as<2, 1>(codes, run, mask, panel);
+    case 4: return int8_panel_as<4, 1>(codes, run, mask, panel);
+    default:
+        return width == 2 ? int8_panel_as<8, 2>(codes, run, mask, panel) : int8_panel_as<8, 1>(codes, run, mask, panel);
     }
 }
 
@@ -150,33 +143,43 @@ inline __m256i permute(__m256i x, int bits) {
     return _mm256_permute2x128_si256(low, high, 0x20);
 }
 
-int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int8_t* out) {
+// 32 k to `count` bytes at out, or twice as many of 16 bits: words of 4 in the order 0 2, 1 3.
+inline void store_order(__m256i bytes, int bits, int width, int count, int8_t* out) {
+    int8_t some[64];
+    int8_t* to = count == 32 ? out : some;
+    if (width == 1) {
+        store(to, permute(bytes, bits));
+    } else {
+        const __m256i swap = _mm256_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15, 0, 2, 1, 3, 4, 6, 5,
+                                              7, 8, 10, 9, 11, 12, 14, 13, 15);
+        const __m256i ordered = _mm256_shuffle_epi8(bytes, swap);
+        store(to, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(ordered)));
+        store(to + 32, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(ordered, 1)));
+    }
+    if (to == some) {
+        for (int i = 0; i < count * width; ++i) {
+            out[i] = some[i];
+        }
+    }
+}
+
+int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out) {
     const __m256i ones8 = _mm256_set1_epi8(1);
     const __m256i ones16 = _mm256_set1_epi16(1);
     __m256i sum = _mm256_setzero_si256();
-    const int64_t size = run.steps * 4;
+    const int64_t size = run.steps * 4 / width;
     for (int64_t k = 0; k < size; k += 32) {
-        __m256i bytes;
-        if (k + 32 <= run.count) {
-            bytes = load(x + run.first + k);
-        } else {
-            int8_t tail[32] = {};
+        int8_t tail[32] = {};
+        const int8_t* from = x + run.first + k;
+        if (k + 32 > run.count) {
             for (int64_t i = k; i < run.count; ++i) {
                 tail[i - k] = x[run.first + i];
             }
-            bytes = load(tail);
+            from = tail;
         }
+        const __m256i bytes = load(from);
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, bytes), ones16));
-        const __m256i ordered = permute(bytes, bits);
-        if (k + 32 <= size) {
-            store(out + k, ordered);
-        } else {
-            int8_t tail[32];
-            store(tail, ordered);
-            for (int64_t i = k; i < size; ++i) {
-                out[i] = tail[i - k];
-            }
-        }
+        store_order(bytes, bits, width, size - k < 32 ? static_cast<int>(size - k) : 32, out + k * width);
     }
     int32_t lanes[8];
     store(lanes, sum);
@@ -231,7 +234,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
 
 }  // namespace
 
-const MatmulKernels kAvx2Matmul = {"avx2",           int8_panel,     pack_int8,   int8_tile,
-                                   float_panel_avx2, float_tile_fma, quantize_row};
+const MatmulKernels kAvx2Matmul = {"avx2",    kMostNarrowCode,  int8_panel,     pack_int8,
+                                   int8_tile, float_panel_avx2, float_tile_fma, quantize_row};
 
 }  // namespace fogzo

@@ -6,11 +6,14 @@
 
 #define FOGZO_INLINE static inline __attribute__((always_inline))
 
-// The inner loops of a tile: sums [2 R] over `steps` steps of 4 bytes of R rows of x and 64 bytes of a
-// panel. In assembly, because compilers spill or store twelve accumulators and four operands in
-// sixteen registers. ymm12 and ymm13 hold the panel; ymm14 and ymm15 are free; pitch is in bytes.
+// The inner loops of a tile: sums [2 R] of `steps` steps of 4 bytes of R rows of x and 64 bytes of a
+// panel, which KEEP stores and ADD adds. In assembly, because compilers spill or store twelve accumulators and four
+// operands in sixteen registers. ymm12 and ymm13 hold the panel; ymm14 and ymm15 are free; pitch is in bytes.
 #define FOGZO_ZERO(a) "vpxor %%ymm" #a ", %%ymm" #a ", %%ymm" #a "\n\t"
 #define FOGZO_KEEP(a) "vmovdqu %%ymm" #a ", 32*" #a "(%[sums])\n\t"
+#define FOGZO_ADD(a) "vpaddd 32*" #a "(%[sums]), %%ymm" #a ", %%ymm" #a "\n\t" FOGZO_KEEP(a)
+#define FOGZO_ADD_PAIRS(a) "vpmaddwd %%ymm15, %%ymm" #a ", %%ymm" #a "\n\t" FOGZO_ADD(a)
+#define FOGZO_ONES "vpcmpeqw %%ymm15, %%ymm15, %%ymm15\n\tvpsrlw $15, %%ymm15, %%ymm15\n\t"
 #define FOGZO_TILE(name, rows, zero, body, keep)                                                                       \
     template <> inline void name<rows>(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums) {   \
         const void* fourth = static_cast<const char*>(x) + 3 * pitch;                                                  \
@@ -27,14 +30,14 @@
                      : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", \
                        "ymm10", "ymm11", "ymm12", "ymm13", "ymm14", "ymm15");                                          \
     }
-#define FOGZO_TILES(name, row)                                                                                         \
+#define FOGZO_TILES(name, row, before, end)                                                                            \
     template <int R> void name(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums);            \
-    FOGZO_TILE(name, 1, FOGZO_FIRST1(FOGZO_ZERO), FOGZO_ROWS1(row), FOGZO_FIRST1(FOGZO_KEEP))                          \
-    FOGZO_TILE(name, 2, FOGZO_FIRST2(FOGZO_ZERO), FOGZO_ROWS2(row), FOGZO_FIRST2(FOGZO_KEEP))                          \
-    FOGZO_TILE(name, 3, FOGZO_FIRST3(FOGZO_ZERO), FOGZO_ROWS3(row), FOGZO_FIRST3(FOGZO_KEEP))                          \
-    FOGZO_TILE(name, 4, FOGZO_FIRST4(FOGZO_ZERO), FOGZO_ROWS4(row), FOGZO_FIRST4(FOGZO_KEEP))                          \
-    FOGZO_TILE(name, 5, FOGZO_FIRST5(FOGZO_ZERO), FOGZO_ROWS5(row), FOGZO_FIRST5(FOGZO_KEEP))                          \
-    FOGZO_TILE(name, 6, FOGZO_FIRST6(FOGZO_ZERO), FOGZO_ROWS6(row), FOGZO_FIRST6(FOGZO_KEEP))
+    FOGZO_TILE(name, 1, FOGZO_FIRST1(FOGZO_ZERO), FOGZO_ROWS1(row), before FOGZO_FIRST1(end))                          \
+    FOGZO_TILE(name, 2, FOGZO_FIRST2(FOGZO_ZERO), FOGZO_ROWS2(row), before FOGZO_FIRST2(end))                          \
+    FOGZO_TILE(name, 3, FOGZO_FIRST3(FOGZO_ZERO), FOGZO_ROWS3(row), before FOGZO_FIRST3(end))                          \
+    FOGZO_TILE(name, 4, FOGZO_FIRST4(FOGZO_ZERO), FOGZO_ROWS4(row), before FOGZO_FIRST4(end))                          \
+    FOGZO_TILE(name, 5, FOGZO_FIRST5(FOGZO_ZERO), FOGZO_ROWS5(row), before FOGZO_FIRST5(end))                          \
+    FOGZO_TILE(name, 6, FOGZO_FIRST6(FOGZO_ZERO), FOGZO_ROWS6(row), before FOGZO_FIRST6(end))
 #define FOGZO_FIRST1(macro) macro(0) macro(1)
 #define FOGZO_FIRST2(macro) FOGZO_FIRST1(macro) macro(2) macro(3)
 #define FOGZO_FIRST3(macro) FOGZO_FIRST2(macro) macro(4) macro(5)

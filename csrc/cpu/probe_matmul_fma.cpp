@@ -12,7 +12,7 @@ namespace {
     "vfmadd231ps %%ymm14, %%ymm12, %%ymm" #low "\n\t"                                                                  \
     "vfmadd231ps %%ymm14, %%ymm13, %%ymm" #high "\n\t"
 
-FOGZO_TILES(dot, FOGZO_FLOAT_ROW)
+FOGZO_TILES(dot, FOGZO_FLOAT_ROW, "", FOGZO_KEEP)
 
 template <int R> void float_rows(const FloatTile& t, int64_t row) {
     __m256 sums[2 * R];

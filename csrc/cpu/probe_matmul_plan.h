@@ -8,7 +8,7 @@ namespace fogzo {
 
 enum XType : int { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
 
-constexpr int64_t kRunCodes = 1024;     // of k in one int8 run, a multiple of 32; with kPanel rows 16 KiB
+constexpr int64_t kRunCodes = 1024;     // of k in one int8 run of single bytes; with kPanel rows 16 KiB
 constexpr int64_t kFloatCodes = 256;    // of k in one float32 run; with kPanel rows 16 KiB
 constexpr int64_t kExactCodes = 32768;  // of k whose sum of x * 2 value fits in 32 bits
 constexpr int64_t kInt8Rows = 512;      // rows of x that meet one panel
@@ -21,11 +21,12 @@ struct Sizes {
     int64_t rows;
     View weight;
     int x_type;
-    int bits;  // stored
+    int bits;   // stored
+    int width;  // bytes of a number in int8 panels and packed rows
     int threads;
 
     int64_t sides() const { return x_sides > code_sides ? x_sides : code_sides; }
-    int64_t run_codes() const { return x_type == kInt8 ? kRunCodes : kFloatCodes; }
+    int64_t run_codes() const { return x_type == kInt8 ? kRunCodes / width : kFloatCodes; }
     int64_t group() const { return weight.cols / weight.scale_cols; }
     int64_t runs() const { return weight.scale_cols * ((group() + run_codes() - 1) / run_codes()); }
     int64_t row_bytes() const { return (weight.cols * bits + 7) / 8; }
@@ -46,12 +47,11 @@ struct Workspace {
 
 // What a thread keeps for itself.
 struct Scratch {
-    uint8_t* low;
-    uint8_t* high;
-    float* panel;
-    float* scales;  // [scale_cols, kPanel]
-    float* bias;    // [kPanel]
-    int32_t* sums;  // [kInt8Rows, kPanel]
+    uint8_t* codes;  // int8: a panel
+    float* values;   // float32: a panel
+    float* scales;   // [scale_cols, kPanel]
+    float* bias;     // [kPanel]
+    int32_t* sums;   // [kInt8Rows, kPanel]
     float* totals;
     int64_t bytes;
 };
@@ -68,12 +68,12 @@ struct Arena {
     }
 };
 
-inline int64_t steps_of(int64_t codes, int bits) { return (codes * bits + 31) / 32 * (8 / bits); }
+inline int64_t steps_of(const Sizes& z, int64_t codes) { return (codes * z.bits + 31) / 32 * (8 / z.bits) * z.width; }
 
 // Runs are never longer than run_codes, and the steps of those that share a panel no more than this.
 inline int64_t panel_steps(const Sizes& z) {
     const int64_t longest = z.group() < z.run_codes() ? z.group() : z.run_codes();
-    const int64_t one = steps_of(longest, z.bits);
+    const int64_t one = steps_of(z, longest);
     return one > kRunCodes / 4 ? one : kRunCodes / 4;
 }
 
@@ -81,12 +81,11 @@ inline Scratch make_scratch(const Sizes& z, uintptr_t base) {
     Arena arena = {base, 0};
     Scratch s = {};
     if (z.x_type == kInt8) {
-        s.low = arena.take<uint8_t>(panel_steps(z) * 4 * kPanel);
-        s.high = arena.take<uint8_t>(panel_steps(z) * 4 * kPanel);
+        s.codes = arena.take<uint8_t>(panel_steps(z) * 4 * kPanel);
         s.sums = arena.take<int32_t>(kInt8Rows * kPanel);
         s.totals = arena.take<float>(kInt8Rows * kPanel);
     } else {
-        s.panel = arena.take<float>(kFloatCodes * kPanel);
+        s.values = arena.take<float>(kFloatCodes * kPanel);
     }
     s.scales = arena.take<float>(z.weight.scale_cols * kPanel);
     s.bias = arena.take<float>(kPanel);
@@ -100,9 +99,8 @@ inline Workspace make_workspace(const Sizes& z, uintptr_t base) {
     Workspace w = {};
     w.runs = arena.take<Stretch>(z.runs());
     if (z.x_type == kInt8) {
-        const int64_t last = z.group() % kRunCodes;
-        w.pitch =
-            4 * z.weight.scale_cols * (z.group() / kRunCodes * steps_of(kRunCodes, z.bits) + steps_of(last, z.bits));
+        const int64_t whole = z.group() / z.run_codes() * steps_of(z, z.run_codes());
+        w.pitch = 4 * z.weight.scale_cols * (whole + steps_of(z, z.group() % z.run_codes()));
         w.packed = arena.take<int8_t>(x_rows * w.pitch);
         w.x_sums = arena.take<int32_t>(x_rows * z.runs());
     } else if (z.x_type == kBfloat16) {
@@ -146,16 +144,16 @@ inline void make_runs(const Sizes& z, Stretch* runs) {
             const int64_t left = z.group() - k;
             const int64_t count = left < z.run_codes() ? left : z.run_codes();
             const bool closes = count == left || (k + count) % kExactCodes == 0;
-            *runs++ = {g * z.group() + k, count, g, step, steps_of(count, z.bits), closes};
+            *runs++ = {g * z.group() + k, count, g, step, steps_of(z, count), closes};
             step += runs[-1].steps;
         }
     }
 }
 
 inline Sizes make_sizes(int64_t x_sides, int64_t code_sides, int64_t rows, const View& weight, int x_type, int bits,
-                        int threads) {
+                        int width, int threads) {
     const int most = 1024;
-    return {x_sides, code_sides, rows, weight, x_type, bits, threads < 1 ? 1 : threads > most ? most : threads};
+    return {x_sides, code_sides, rows, weight, x_type, bits, width, threads < 1 ? 1 : threads > most ? most : threads};
 }
 
 }  // namespace fogzo

@@ -5,7 +5,7 @@ namespace fogzo {
 namespace {
 
 // Step s, byte j of a word's panel holds its code j * (8 / bits) + s.
-void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* low, uint8_t* high) {
+void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int, uint8_t* panel) {
     const int bits = codes.bits;
     const int steps = 8 / bits;
     const int per_word = 32 / bits;
@@ -15,16 +15,13 @@ void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t
             for (int i = 0; i < per_word; ++i) {
                 const uint32_t code = (word >> (i * bits)) & mask & ((1u << bits) - 1u);
                 const int64_t at = ((w * steps + i % steps) * kPanel + n) * 4 + i / steps;
-                low[at] = static_cast<uint8_t>(high != nullptr ? code & 15 : code);
-                if (high != nullptr) {
-                    high[at] = static_cast<uint8_t>(code >> 4);
-                }
+                panel[at] = static_cast<uint8_t>(code);
             }
         }
     }
 }
 
-int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int8_t* out) {
+int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int, int8_t* out) {
     const int steps = 8 / bits;
     const int per_word = 32 / bits;
     uint32_t sum = 0;
@@ -55,8 +52,7 @@ void int8_row(const Int8Tile& t, int64_t row) {
             for (int n = 0; n < kPanel; ++n) {
                 int32_t dot = 0;
                 for (int j = 0; j < 4; ++j) {
-                    const int code = t.low[at + 4 * n + j] + (t.high != nullptr ? t.high[at + 4 * n + j] * 16 : 0);
-                    dot += x[4 * s + j] * code;
+                    dot += x[4 * s + j] * t.panel[at + 4 * n + j];
                 }
                 sums[n] += static_cast<uint32_t>(dot);
             }
@@ -135,6 +131,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
 
 }  // namespace
 
-const MatmulKernels kScalarMatmul = {"scalar", int8_panel, pack_int8, int8_tile, float_panel, float_tile, quantize_row};
+const MatmulKernels kScalarMatmul = {"scalar",  255,         int8_panel, pack_int8,
+                                     int8_tile, float_panel, float_tile, quantize_row};
 
 }  // namespace fogzo
