@@ -110,6 +110,17 @@ int probe_matmul(Address x, Address x_scale, Address codes, Address scale, Addre
                                   x_type, threads);
 }
 
+int probe_matmul_flips(Address x, Address x_scale, Address base, Address index, Address code, Address count,
+                       int64_t capacity, Address scale, Address bias, Address y, Address workspace,
+                       int64_t workspace_bytes, int64_t x_sides, int64_t sides, int64_t rows, int64_t out_cols,
+                       int64_t cols, int64_t scale_rows, int64_t scale_cols, int grid, int bits, int x_type,
+                       int threads) {
+    return fogzo_cpu_probe_matmul_flips(
+        in<void>(x), in<float>(x_scale), in<uint8_t>(base), in<int64_t>(index), in<uint8_t>(code), in<int64_t>(count),
+        capacity, in<float>(scale), in<float>(bias), out<float>(y), out<void>(workspace), workspace_bytes, x_sides,
+        sides, rows, out_cols, cols, scale_rows, scale_cols, grid, bits, x_type, threads);
+}
+
 int quantize_activation(Address x, Address codes, Address x_scale, int64_t rows, int64_t cols, int bits, int threads) {
     return fogzo_cpu_quantize_activation(in<float>(x), out<int8_t>(codes), out<float>(x_scale), rows, cols, bits,
                                          threads);
@@ -132,6 +143,8 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("assemble_gradient", assemble_gradient, Release());
     m.def("probe_matmul", probe_matmul, Release());
     m.def("probe_matmul_workspace", fogzo_cpu_probe_matmul_workspace);
+    m.def("probe_matmul_flips", probe_matmul_flips, Release());
+    m.def("probe_matmul_flips_workspace", fogzo_cpu_probe_matmul_flips_workspace);
     m.def("quantize_activation", quantize_activation, Release());
     m.def("isa", fogzo_cpu_isa);
     m.def("set_isa", [](const std::string& name) { return fogzo_cpu_set_isa(name.c_str()); });

@@ -64,7 +64,8 @@ def check(grid, x, codes, scale, bias=None, groups=1, **kwargs):
 
     A float32 dot product of K terms, however ordered, is off by at most K units of the sum of the
     terms' sizes; rounding the weight, the bias and the result adds 3. With int8 only the groups'
-    totals, three products each and the bias are rounded.
+    totals, three products each and the bias are rounded. Two roundings to bfloat16 that differ are one
+    unit in the last place apart, at most 2^-7 of the number.
     """
     expected = call("reference", x, codes, scale, grid, bias, **kwargs).double()
     n, k = codes.shape[-2:]
@@ -76,7 +77,7 @@ def check(grid, x, codes, scale, bias=None, groups=1, **kwargs):
     rows = x.double().abs() * kwargs.get("x_scale", torch.ones(())).double()[..., None]
     size = rows @ weight.abs().mT + (0 if bias is None else bias.double().abs())
     terms = groups + 6 if x.dtype == torch.int8 else k + 3
-    bound = terms * UNIT * size + (2.0**-8 * expected.abs() if x.dtype == torch.bfloat16 else 0)
+    bound = terms * UNIT * size + (2.0**-7 * expected.abs() if x.dtype == torch.bfloat16 else 0)
     results = on_all(x, codes, scale, grid, bias, **kwargs)
     first = results["scalar", 1]
     for (isa, threads), got in results.items():
@@ -138,7 +139,7 @@ def test_zero_sizes(shape, dtype):
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_int8_sums_are_exact_at_the_extremes(bits):
-    """The largest sums that 16 and 32 bits meet: code v_max with -128, over more than 2^16 of k."""
+    """The largest sums that 16 and 32 bits meet: code v_max against -128, for k over 2^16."""
     grid = fk.Grid("mid-tread", bits)
     k = 65536 + 64
     x = torch.full((1, k), -128, dtype=torch.int8)
@@ -198,3 +199,44 @@ def test_refused_scale_writes_nothing():
     with pytest.raises(ValueError, match="probe_matmul: scale has a value that is too small"):
         call("cpu", x, codes, torch.zeros(3, 1), grid, out=out, **kwargs)
     assert (out == 7).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.01, 0.2])  # sparse, sparse, by dtype, dense
+@pytest.mark.parametrize("dtype", ["int8", "float32", "bfloat16"])
+@pytest.mark.parametrize("x_sides", [0, 3])
+@pytest.mark.parametrize("groups", [0, 1, 4])
+def test_flips_equal_their_codes(share, dtype, x_sides, groups):
+    grid = fk.Grid("mid-tread", 3)
+    x, base, scale, kwargs = case(grid, 67, 30, 104, groups, (x_sides, 0), dtype)
+    count = int(share * base.numel())
+    generator = torch.Generator().manual_seed(1)
+    index = torch.full((3, count + 2), -1)
+    code = torch.zeros((3, count + 2), dtype=torch.uint8)
+    for side in range(3):
+        index[side, :count] = torch.randperm(base.numel(), generator=generator)[:count].sort()[0]
+        code[side, :count] = torch.randint(0, 8, (count,), generator=generator)
+    flips = fk.Flips(base, index, code, torch.full((3,), count))
+    bias = torch.linspace(-1, 1, 30)
+    results = on_all(x, flips, scale, grid, bias, **kwargs)
+    expected = call("reference", x, flips, scale, grid, bias, **kwargs).double()
+    # Terms of the dense product and of the corrections, none larger than this.
+    rows = x.double().abs() * kwargs.get("x_scale", torch.ones(())).double()[..., None]
+    most = rows.sum(-1).max() * scale.max() * 8 + 1
+    rounding = 2.0**-7 * expected.abs() if dtype == "bfloat16" else 0
+    for key, got in results.items():
+        assert ((got.double() - expected).abs() <= (104 + count + 6) * UNIT * most + rounding).all()
+        assert torch.equal(got, results[key[0], 1]), key
+
+
+def test_flips_out_of_range_are_refused_by_the_binding():
+    memory = torch.zeros(1 << 16, dtype=torch.uint8)
+    x, y, scale = torch.zeros(2, 8), torch.full((2, 3), 7.0), torch.ones(())
+    base, code = torch.zeros((3, 8), dtype=torch.uint8), torch.zeros((1, 1), dtype=torch.uint8)
+    for index, count in ((24, 1), (-1, 1), (0, 2), (0, -1)):
+        arrays = [base, torch.tensor([[index]]), code, torch.tensor([count])]
+        status = cpu.probe_matmul_flips(
+            x.data_ptr(), 0, *(a.data_ptr() for a in arrays), 1, scale.data_ptr(), 0, y.data_ptr(),
+            memory.data_ptr(), memory.numel(), 1, 1, 2, 3, 8, 1, 1, 3, 2, 0, 1,
+        )  # fmt: skip
+        assert status != 0
+    assert (y == 7).all()

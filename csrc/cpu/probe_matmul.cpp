@@ -189,23 +189,6 @@ void float_task(const Call& c, const Task& t, const Scratch& s) {
     }
 }
 
-// body(index, thread) for every index, in threads where there are several.
-template <class Body> void each_index(int64_t count, int threads, Body body) {
-    const int team = static_cast<int>(threads < count ? threads : count);
-#if defined(_OPENMP)
-    if (team > 1) {
-#pragma omp parallel for num_threads(team) schedule(static)
-        for (int64_t i = 0; i < count; ++i) {
-            body(i, omp_get_thread_num());
-        }
-        return;
-    }
-#endif
-    for (int64_t i = 0; i < count; ++i) {
-        body(i, 0);
-    }
-}
-
 void multiply(const Call& c) {
     make_runs(c.z, c.w.runs);
     if (c.z.x_type != kFloat32) {

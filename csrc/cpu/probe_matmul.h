@@ -10,6 +10,7 @@
 namespace fogzo {
 
 constexpr int kPanel = 16;
+constexpr int kColumn = 64;  // rows of x that a flip is applied to at once
 
 // A run of k inside one scale group. For int8 it begins at a word of its own, padded with zeros.
 struct Stretch {
@@ -79,6 +80,8 @@ struct MatmulKernels {
     void (*float_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, const float* scales, float step,
                         float low, float* panel);
     void (*float_tile)(const FloatTile& tile, int64_t first, int64_t last);
+    // sums [kColumn] += factor * column.
+    void (*add_column)(const float* column, float factor, float* sums);
     // codes [count]: clamp(rne(x / a), -q, q), 0 where that is NaN; returns a = max abs x / q.
     float (*quantize_row)(const float* x, int64_t count, float q, int8_t* codes);
 };

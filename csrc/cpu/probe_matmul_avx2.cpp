@@ -190,6 +190,14 @@ int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int width, int8
     return total;
 }
 
+void add_column(const float* column, float factor, float* sums) {
+    const __m256 by = _mm256_set1_ps(factor);
+    for (int i = 0; i < kColumn; i += 8) {
+        const __m256 product = _mm256_mul_ps(by, _mm256_loadu_ps(column + i));
+        _mm256_storeu_ps(sums + i, _mm256_add_ps(_mm256_loadu_ps(sums + i), product));
+    }
+}
+
 float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
     // As integers the magnitudes keep their order, and NaN is the largest.
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
@@ -234,7 +242,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
 
 }  // namespace
 
-const MatmulKernels kAvx2Matmul = {"avx2",    kMostNarrowCode,  int8_panel,     pack_int8,
-                                   int8_tile, float_panel_avx2, float_tile_fma, quantize_row};
+const MatmulKernels kAvx2Matmul = {"avx2",           kMostNarrowCode, int8_panel, pack_int8,   int8_tile,
+                                   float_panel_avx2, float_tile_fma,  add_column, quantize_row};
 
 }  // namespace fogzo

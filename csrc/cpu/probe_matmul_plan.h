@@ -14,6 +14,7 @@ constexpr int64_t kExactCodes = 32768;  // of k whose sum of x * 2 value fits in
 constexpr int64_t kInt8Rows = 512;      // rows of x that meet one panel
 constexpr int64_t kFloatRows = 240;
 constexpr int64_t kTaskPanels = 8;
+constexpr int kMostThreads = 1024;
 
 struct Sizes {
     int64_t x_sides;
@@ -150,10 +151,28 @@ inline void make_runs(const Sizes& z, Stretch* runs) {
     }
 }
 
+inline int thread_count(int threads) { return threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads; }
+
 inline Sizes make_sizes(int64_t x_sides, int64_t code_sides, int64_t rows, const View& weight, int x_type, int bits,
                         int width, int threads) {
-    const int most = 1024;
-    return {x_sides, code_sides, rows, weight, x_type, bits, width, threads < 1 ? 1 : threads > most ? most : threads};
+    return {x_sides, code_sides, rows, weight, x_type, bits, width, thread_count(threads)};
+}
+
+// body(index, thread) for every index, in threads where there are several.
+template <class Body> void each_index(int64_t count, int threads, Body body) {
+    const int team = static_cast<int>(threads < count ? threads : count);
+#if defined(_OPENMP)
+    if (team > 1) {
+#pragma omp parallel for num_threads(team) schedule(static)
+        for (int64_t i = 0; i < count; ++i) {
+            body(i, omp_get_thread_num());
+        }
+        return;
+    }
+#endif
+    for (int64_t i = 0; i < count; ++i) {
+        body(i, 0);
+    }
 }
 
 }  // namespace fogzo

@@ -114,6 +114,12 @@ void float_tile(const FloatTile& t, int64_t first, int64_t last) {
     }
 }
 
+void add_column(const float* column, float factor, float* sums) {
+    for (int i = 0; i < kColumn; ++i) {
+        sums[i] += factor * column[i];
+    }
+}
+
 float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
     int32_t largest = 0;  // as integers the magnitudes keep their order, and NaN is the largest
     for (int64_t i = 0; i < count; ++i) {
@@ -131,7 +137,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
 
 }  // namespace
 
-const MatmulKernels kScalarMatmul = {"scalar",  255,         int8_panel, pack_int8,
-                                     int8_tile, float_panel, float_tile, quantize_row};
+const MatmulKernels kScalarMatmul = {"scalar",    255,        int8_panel, pack_int8,   int8_tile,
+                                     float_panel, float_tile, add_column, quantize_row};
 
 }  // namespace fogzo

@@ -6,17 +6,13 @@ from typing import Any
 
 from .. import _array, _native
 from .._check import View
-from .._types import Grid, Packed
+from .._types import Flips, Grid, Packed
 
 X_TYPES = {"float32": 0, "bfloat16": 1, "int8": 2}
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
-    if backend == "cuda":
-        return "this release has no CUDA kernel for it"
-    if case is not None and case[1] == "Flips":
-        return "it does not take Flips"
-    return None
+    return "this release has no CUDA kernel for it" if backend == "cuda" else None
 
 
 def probe_matmul_cpu(
@@ -29,21 +25,47 @@ def probe_matmul_cpu(
     view: View,
     out: Any,
 ) -> Any:
-    bits, data, shape = 8, codes, tuple(codes.shape)
-    if isinstance(codes, Packed):
-        bits, data = codes.bits, codes.data
-    x, data, scale = (_array.contiguous(a) for a in (x, data, scale))
+    x, scale = _array.contiguous(x), _array.contiguous(scale)
     x_scale = None if x_scale is None else _array.contiguous(x_scale)
     bias = None if bias is None else _array.contiguous(_array.float32(bias))
+    dtype = _array.dtype_name(x)
+    x_sides, rows = (x.shape[0] if len(x.shape) == 3 else 1), x.shape[-2]
+    shared = (scale, grid, bias, x_scale, view, x_sides, rows)
+    if isinstance(codes, Flips):
+        result = out if dtype != "bfloat16" else None
+        shape = (codes.count.shape[0], rows, view.rows)
+        result = _array.empty(shape, "float32", view.kind) if result is None else result
+        _flips(_array.float32(x) if dtype == "bfloat16" else x, codes, result, *shared)
+        if dtype != "bfloat16":
+            return result
+        rounded = _array.empty(shape, dtype, view.kind) if out is None else out
+        _array.store(result, rounded)
+        return rounded
+    sides = (codes.shape[0] if len(codes.shape) == 3 else 1), x_sides
+    shape = (sides[1] if sides[0] == 1 else sides[0], rows, view.rows)
+    kept = "bfloat16" if dtype == "bfloat16" else "float32"
+    result = _array.empty(shape, kept, view.kind) if out is None else out
+    _codes(x, codes, result, sides[0], *shared)
+    return result
+
+
+def _codes(
+    x: Any,
+    codes: Any,
+    result: Any,
+    code_sides: int,
+    scale: Any,
+    grid: Grid,
+    bias: Any,
+    x_scale: Any,
+    view: View,
+    x_sides: int,
+    rows: int,
+) -> None:
+    packed = isinstance(codes, Packed)
+    bits, data = (codes.bits, codes.data) if packed else (8, codes)
+    data, threads = _array.contiguous(data), _array.threads()
     x_type = X_TYPES[_array.dtype_name(x)]
-    x_sides = x.shape[0] if len(x.shape) == 3 else 1
-    code_sides = shape[0] if len(shape) == 3 else 1
-    sides, rows = (x_sides if code_sides == 1 else code_sides), x.shape[-2]
-    threads = _array.threads()
-    result = out
-    if result is None:
-        dtype = "bfloat16" if x_type == 1 else "float32"
-        result = _array.empty((sides, rows, view.rows), dtype, view.kind)
     size = _native.cpu().probe_matmul_workspace(
         x_sides, code_sides, rows, view.rows, view.cols, view.scale_cols, x_type, bits, threads
     )
@@ -71,4 +93,47 @@ def probe_matmul_cpu(
         threads,
     )
     _native.raise_on("probe_matmul", "_cpu", status)
-    return result
+
+
+def _flips(
+    x: Any,
+    flips: Flips,
+    result: Any,
+    scale: Any,
+    grid: Grid,
+    bias: Any,
+    x_scale: Any,
+    view: View,
+    x_sides: int,
+    rows: int,
+) -> None:
+    names = ("base", "index", "code", "count")
+    arrays = [_array.contiguous(getattr(flips, name)) for name in names]
+    x_type, threads = X_TYPES[_array.dtype_name(x)], _array.threads()
+    size = _native.cpu().probe_matmul_flips_workspace(
+        x_sides, rows, view.rows, view.cols, view.scale_cols, x_type, threads
+    )
+    workspace = _array.empty((size,), "uint8", view.kind)
+    status = _native.cpu().probe_matmul_flips(
+        _array.pointer(x),
+        0 if x_scale is None else _array.pointer(x_scale),
+        *(_array.pointer(array) for array in arrays),
+        arrays[1].shape[1],
+        _array.pointer(scale),
+        0 if bias is None else _array.pointer(bias),
+        _array.pointer(result),
+        _array.pointer(workspace),
+        size,
+        x_sides,
+        arrays[3].shape[0],
+        rows,
+        view.rows,
+        view.cols,
+        view.scale_rows,
+        view.scale_cols,
+        grid.number,
+        grid.code_bits,
+        x_type,
+        threads,
+    )
+    _native.raise_on("probe_matmul", "_cpu", status)

@@ -79,6 +79,17 @@ int fogzo_cpu_probe_matmul(const void* x, const float* x_scale, const uint8_t* c
 int64_t fogzo_cpu_probe_matmul_workspace(int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols,
                                          int64_t cols, int64_t scale_cols, int x_type, int stored_bits, int threads);
 
+// The same for sides weights that are base [out_cols, cols], one code a byte, with some codes replaced:
+// index [sides, capacity] element numbers, sorted and each once, code [sides, capacity] the new codes, count [sides].
+// x_type 0 or 2; y float32.
+int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale, const uint8_t* base, const int64_t* index,
+                                 const uint8_t* code, const int64_t* count, int64_t capacity, const float* scale,
+                                 const float* bias, float* y, void* workspace, int64_t workspace_bytes, int64_t x_sides,
+                                 int64_t sides, int64_t rows, int64_t out_cols, int64_t cols, int64_t scale_rows,
+                                 int64_t scale_cols, int grid, int bits, int x_type, int threads);
+int64_t fogzo_cpu_probe_matmul_flips_workspace(int64_t x_sides, int64_t rows, int64_t out_cols, int64_t cols,
+                                               int64_t scale_cols, int x_type, int threads);
+
 // codes [rows, cols] int8: clamp(rne(x / x_scale), -q, q), q = 2^(bits - 1) - 1, 0 where that is NaN;
 // x_scale [rows] float32: max abs x / q. bits 2 .. 8.
 int fogzo_cpu_quantize_activation(const float* x, int8_t* codes, float* x_scale, int64_t rows, int64_t cols, int bits,
