@@ -64,8 +64,8 @@ def check(grid, x, codes, scale, bias=None, groups=1, **kwargs):
 
     A float32 dot product of K terms, however ordered, is off by at most K units of the sum of the
     terms' sizes; rounding the weight, the bias and the result adds 3. With int8 only the groups'
-    totals, three products each and the bias are rounded. Two roundings to bfloat16 that differ are one
-    unit in the last place apart, at most 2^-7 of the number.
+    totals, three products each and the bias are rounded. Two roundings to bfloat16 that differ are
+    one unit in the last place apart, at most 2^-7 of the number.
     """
     expected = call("reference", x, codes, scale, grid, bias, **kwargs).double()
     n, k = codes.shape[-2:]

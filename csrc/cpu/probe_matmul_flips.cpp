@@ -157,6 +157,12 @@ extern "C" int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale,
         (x_sides != 1 && x_sides != sides)) {
         return FOGZO_BAD_SIZE;
     }
+    int64_t bytes = 0;
+    if (__builtin_mul_overflow(sides, capacity, &bytes) || __builtin_mul_overflow(bytes, 8, &bytes) ||
+        __builtin_mul_overflow(rows, out_cols, &bytes) || __builtin_mul_overflow(bytes, sides, &bytes) ||
+        __builtin_mul_overflow(bytes, 4, &bytes)) {
+        return FOGZO_BAD_SIZE;
+    }
     const int status = check_flips(flips, size, &total);
     if (status != FOGZO_OK) {
         return status;
@@ -169,6 +175,9 @@ extern "C" int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale,
     }
     if (sides == 0) {
         return FOGZO_OK;
+    }
+    if (base == nullptr && size > 0) {
+        return FOGZO_NULL_POINTER;
     }
     const int64_t own = needed > 0 ? needed - size - columns_bytes(cols, threads) : 0;
     const auto dense = [&](const void* rows_of_x, const float* scales_of_x, const uint8_t* codes, float* to,

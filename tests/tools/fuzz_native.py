@@ -15,9 +15,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fuzz_matmul
 
 import fogzo_kernels as fk
 from fogzo_kernels import _native
@@ -362,6 +367,18 @@ def hadamard(c: Case) -> Prepared:
     return arguments, [out], lambda: [fk.hadamard(c.w, block)]
 
 
+def probe_matmul(c: Case) -> Prepared:
+    return fuzz_matmul.probe_matmul(c, Guarded, Near)
+
+
+def probe_matmul_flips(c: Case) -> Prepared:
+    return fuzz_matmul.probe_matmul_flips(c, Guarded, Near)
+
+
+def quantize_activation(c: Case) -> Prepared:
+    return fuzz_matmul.quantize_activation(c, Guarded)
+
+
 OPS = (
     noise,
     quantize,
@@ -374,6 +391,9 @@ OPS = (
     whitened_norm,
     perturb_quantize,
     assemble_gradient,
+    probe_matmul,
+    probe_matmul_flips,
+    quantize_activation,
 )
 BROKEN: dict[str, tuple[Any, ...]] = {
     "rows": (-1, 2**62),
@@ -401,6 +421,7 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "grad_w": (0,),
     "differences": (0,),
     "scale": (0,),
+    **fuzz_matmul.BROKEN,
     "scale values": (0.0, -1.0, float("nan"), float("inf"), 7e-31),
 }
 
