@@ -166,7 +166,6 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "code_sides": (-1, 2**62),
     "m": (-1, 2**62),
     "capacity": (-1,),
-    "stored_bits": (0, 3, 16),
     "x_type": (-1, 3),
     "code_bits": (0, 1, 9),
 }
