@@ -73,8 +73,8 @@ class Estimator(ABC):
         Raises:
             TypeError, ValueError, RuntimeError: a closure that does something else.
             FloatingPointError: (CPU) a loss that is not finite; a probe's only with
-                on_nonfinite="raise". After any error parameters, gradients, buffers and random
-                states are as they were.
+                on_nonfinite="raise". After any error parameters and gradients are as they were;
+                so are buffers and random states, where the estimator probes.
 
         Example:
             >>> loss = est.backward(lambda: F.cross_entropy(model(x), y))

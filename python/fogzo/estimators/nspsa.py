@@ -25,7 +25,8 @@ class NSPSA(Probing):
         model: with quantized layers.
         probes: n >= 1, two forward passes each.
         seed, noise, accumulate, allow_unused: as FOGZO's.
-        everything: perturb the float parameters too, by 1e-3 along u, without rounding.
+        everything: perturb the float parameters too, by 1e-3 along u, without rounding; all that
+            are trainable, whether the forward reads them or not.
         on_nonfinite: where a probe's loss is not finite: "ste" makes that step's G zero (there is
             no g; counted in last.fallbacks), or "raise".
 
