@@ -50,7 +50,7 @@ class Estimator(ABC):
         self.allow_unused = allow_unused
         self.last = None
         self.calls = self.forwards = 0
-        self._targets = find_targets(model, everything, noise)
+        self._targets = find_targets(self._op, model, everything, noise)
         self._parameters = list(model.parameters())
         self._gradients = Gradients(self._parameters)
         self._unused_checked = False
@@ -122,7 +122,7 @@ class Estimator(ABC):
         """
         op = f"{self._op}.load_state_dict"
         own = {"estimator": self._op, **self._options()}
-        for name in ("calls", "forwards", "numbers", *own):
+        for name in self.state_dict():
             if name not in state:
                 _check.fail(op, "state", f"has no {name!r}", "what state_dict() returned")
         for name, value in own.items():

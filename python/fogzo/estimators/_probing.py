@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,8 @@ from .record import Differences, Guided, Last
 
 class Probing(Estimator):
     """An estimator that measures differences of the loss along perturbations of the weights."""
+
+    _without_probes = "G is the straight-through gradient"
 
     def __init__(
         self,
@@ -69,6 +70,8 @@ class Probing(Estimator):
         try:
             return super().backward(closure, batch, scaler)
         except BaseException:
+            for target in self._targets:
+                target.clear()
             self._buffers.undo()
             self._random.rewind()
             raise
@@ -106,8 +109,8 @@ class Probing(Estimator):
         targets = guided.targets
         weights = [as_rows(target.weight) for target in targets]
         rounded = [target.name for target in targets if target.grid is not None]
-        shape = self.probes, len(rounded), 2
-        flips = torch.zeros(shape, dtype=torch.int64, device=last.loss.device)
+        device = weights[0].device
+        flips = torch.zeros(self.probes, len(rounded), 2, dtype=torch.int64, device=device)
         counts = iter(flips.view(-1, 2).unbind())
         losses: list[Tensor] = []
         after = self._random.read()
@@ -134,7 +137,7 @@ class Probing(Estimator):
         last._losses, last._flips = losses, (rounded, flips)
         last.forwards += 2 * self.probes
         difference, finite = self._differences.of(losses)
-        return guided.gradient(difference), finite
+        return guided.gradient(difference.to(device)), finite
 
     def _probe_loss(
         self, forward: Forward, targets: Sequence[Target], values: Sequence[Tensor]
@@ -152,17 +155,16 @@ class Probing(Estimator):
         self, last: Last, estimate: list[Tensor], plain: Sequence[Tensor], finite: bool | None
     ) -> list[Tensor]:
         """The estimate, or ``plain`` where a probe's loss was not finite."""
+        if finite is None:
+            kept = torch.isfinite(last.difference).all()
+            if self.on_nonfinite == "ste":
+                self.fallbacks = self.fallbacks + (~kept).long()
+                return [torch.where(kept, G, g) for G, g in zip(estimate, plain, strict=True)]
+            finite = bool(kept)
         if finite:
             return estimate
-        if finite is None and self.on_nonfinite == "ste":
-            kept = torch.isfinite(last.difference).all()
-            self.fallbacks = self.fallbacks + (~kept).long()
-            return [torch.where(kept, G, g) for G, g in zip(estimate, plain, strict=True)]
-        losses = last.losses.tolist()
-        if all(math.isfinite(loss) for pair in losses for loss in pair):
-            return estimate
         if self.on_nonfinite == "raise":
-            got = f"returned {losses} for the probes"
+            got = f"returned {last.losses.tolist()} for the probes"
             _check.fail(self._call, "closure", got, "finite losses", FloatingPointError)
         self.fallbacks = self.fallbacks + 1
         self._warn_of_fallbacks()
@@ -172,8 +174,8 @@ class Probing(Estimator):
         if not self._warned and int(self.fallbacks) > 0:
             self._warned = True
             warnings.warn(
-                f"{self._op}: a probe's loss was not finite in {int(self.fallbacks)} of "
-                f"{self.calls + 1} steps; they kept the plain gradient",
+                f"{self._op}: a probe's loss was not finite in {int(self.fallbacks)} steps so far; "
+                f"there {self._without_probes}",
                 stacklevel=2,
             )
 

@@ -61,13 +61,15 @@ class FloatTarget:
     surrogate = "identity"
     was_read = True  # a float parameter does not tell
 
-    def __init__(self, name: str, number: int, holders: Sequence[Holder], noise: str) -> None:
+    def __init__(
+        self, op: str, name: str, number: int, holders: Sequence[Holder], noise: str
+    ) -> None:
         self.name, self.number, self.holders = name, number, holders
         parameter = holders[0].module._parameters[holders[0].key]
         assert parameter is not None
         if parameter.dtype is not torch.float32:
             got = f"has dtype {str(parameter.dtype).removeprefix('torch.')}"
-            _check.fail("everything", name, got, "float32 for everything=True", TypeError)
+            _check.fail(op, name, got, "float32 for everything=True", TypeError)
         self.weight: nn.Parameter = parameter
         # radius * scale, the unit of u, is then FLOAT_RADIUS
         self._scale = FLOAT_RADIUS / fk.radius(self.surrogate, noise)
@@ -93,19 +95,19 @@ class FloatTarget:
 Target = QuantTarget | FloatTarget
 
 
-def find_targets(model: nn.Module, everything: bool, noise: str) -> list[Target]:
+def find_targets(op: str, model: nn.Module, everything: bool, noise: str) -> list[Target]:
     """Quantized weights in named_parameters() order, then, for ``everything``, all others."""
     layout = Layout(model)
     targets: list[Target] = []
     for name, layers in layout.quantized():
-        check_latent(layers[0].weight, "estimator", name)
+        check_latent(layers[0].weight, op, name)
         targets.append(QuantTarget(name, len(targets), layers))
     if everything:
         quantized = {target.name for target in targets}
         for name, parameter in layout.parameters.items():
             if name not in quantized:
                 holders = layout.holders[id(parameter)]
-                targets.append(FloatTarget(name, len(targets), holders, noise))
+                targets.append(FloatTarget(op, name, len(targets), holders, noise))
     return targets
 
 

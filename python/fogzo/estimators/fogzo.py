@@ -99,7 +99,7 @@ class FOGZO(Probing):
     def _replace(self, forward: Forward, targets: list[Target], scaler: Any, last: Last) -> None:
         """Put G in the place of g."""
         scaled = [as_rows(gradient_of(target)) for target in targets]
-        factor = scale_of(scaler, last.loss.device)
+        factor = scale_of(scaler, scaled[0].device)
         guides = scaled if factor is None else unscaled(scaled, factor)
         draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": last.gamma}
         guided = Guided(targets, guides, draw)

@@ -39,6 +39,8 @@ class NSPSA(Probing):
     Source: Spall, IEEE TAC 37(3), 1992; as the baseline of Yang & Aamodt, arXiv 2510.23926.
     """
 
+    _without_probes = "G is zero"
+
     def __init__(
         self,
         model: nn.Module,
@@ -80,7 +82,7 @@ class NSPSA(Probing):
         draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": 1.0}
         guided = Guided(targets, weights, draw | {"norm": 0.0})
         estimate, finite = self._estimate(forward, guided, last)
-        factor = scale_of(scaler, last.loss.device)
+        factor = scale_of(scaler, weights[0].device)
         if factor is not None:
             estimate = [gradient * factor for gradient in estimate]
         zeros = [] if finite else [torch.zeros_like(gradient) for gradient in estimate]

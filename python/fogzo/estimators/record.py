@@ -12,6 +12,8 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
+from ._targets import Target
+
 
 class Guided:
     """The weights that one step perturbs, and where their perturbations come from.
@@ -22,7 +24,9 @@ class Guided:
         draw: tensors, seed, step, gamma, norm and noise, as the operations take them.
     """
 
-    def __init__(self, targets: Sequence[Any], guides: list[Tensor], draw: dict[str, Any]) -> None:
+    def __init__(
+        self, targets: Sequence[Target], guides: list[Tensor], draw: dict[str, Any]
+    ) -> None:
         self.targets, self.guides = targets, guides
         self.scales = [target.scale for target in targets]
         self.grids = [target.grid for target in targets]
@@ -84,6 +88,13 @@ class Last:
 
     def __init__(self, loss: Tensor, fallbacks: Tensor | int = 0, forwards: int = 3) -> None:
         self.loss, self.fallbacks, self.forwards = loss, fallbacks, forwards
+
+    def __repr__(self) -> str:
+        return (
+            f"Last(loss={self.loss}, gamma={self.gamma:.4g}, norm={self.norm}, "
+            f"difference={self.difference.tolist()}, flips={self.flips}, "
+            f"fallbacks={int(self.fallbacks)}, forwards={self.forwards})"
+        )
 
     @property
     def losses(self) -> Tensor:
@@ -148,5 +159,5 @@ class Differences:
         finite = True
         for i, (a, b) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
             self._halves[i] = (a - b) / 2
-            finite = finite and math.isfinite(a - b)
+            finite = finite and math.isfinite(self._halves[i])
         return self._tensor, finite
