@@ -23,6 +23,12 @@ def have_torch() -> bool:
     return "torch" in sys.modules or importlib.util.find_spec("torch") is not None
 
 
+def compiling() -> bool:
+    """Whether torch.compile is tracing this call."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
 def kind(array: object) -> str | None:
     """'torch', 'numpy', or None for anything else."""
     cls = type(array)
@@ -88,6 +94,17 @@ def device_type(array: Array) -> str:
     return str(getattr(device, "type", device))
 
 
+def place(op: str, device: Any, kind: str) -> str:
+    """Device type of what ``empty`` takes as device; NumPy has the cpu only."""
+    if isinstance(device, str) and device == "cpu":
+        return device
+    if kind == "numpy":
+        _errors.fail(op, "device", f"is {device!r}", "'cpu' for NumPy arrays")
+    import torch
+
+    return torch.device(device).type
+
+
 def is_contiguous(array: Array) -> bool:
     if kind(array) == "numpy":
         return bool(array.flags.c_contiguous)
@@ -140,6 +157,11 @@ def threads() -> int:
 def to_torch(value: Any) -> Any:
     """Arrays inside ``value`` (lists, dicts, Packed, Flips) as tensors that share their memory."""
     return _map(value, _tensor)
+
+
+def dense(value: Any) -> Any:
+    """Tensors inside ``value`` in row-major order; torch keeps the order of a transposed input."""
+    return _map(value, lambda a: a.contiguous())
 
 
 def to_numpy(value: Any) -> Any:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from . import _array, _check, _native
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 ORDER = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference")}
@@ -40,6 +43,21 @@ OPS = {
 _forced: contextvars.ContextVar[str | None] = contextvars.ContextVar("fogzo_backend", default=None)
 _chosen: dict[tuple[Any, ...], tuple[str, Callable[..., Any]]] = {}
 _logged: set[tuple[str, str]] = set()
+
+
+def operation(function: F) -> F:
+    """A public operation, for which torch.compile traces the registered one of ``_library``."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not _array.compiling():
+            return function(*args, **kwargs)
+        from ._library import traced
+
+        return getattr(traced, name)(*args, **kwargs)
+
+    return cast(F, run)
 
 
 @contextlib.contextmanager
@@ -106,6 +124,7 @@ def call(
         if backend != "reference":
             return function(**kwargs, out=out)
         result = function(**kwargs)
+        result = _array.dense(result)
         if out is not None:
             _array.store(result, _array.to_torch(out))
     return _array.prefer(out, _array.to_numpy(result) if kind == "numpy" else result)

@@ -7,6 +7,7 @@ from typing import Any
 from .. import _check, _dispatch
 
 
+@_dispatch.operation
 def assemble_gradient(
     grad: Any,
     scale: Any,
@@ -75,6 +76,7 @@ def assemble_gradient(
     return _dispatch.call("assemble_gradient", v.kind, v.device, (), (scale,), out=out, **call)
 
 
+@_dispatch.operation
 def assemble_gradient_many(
     grads: Any,
     scales: Any,

@@ -11,6 +11,7 @@ RULES = ("fixed", "absmean", "absmax", "lsq", "quest")
 GRANULARITIES = ("tensor", "channel", "group")
 
 
+@_dispatch.operation
 def compute_scale(
     w: Any,
     grid: Grid,

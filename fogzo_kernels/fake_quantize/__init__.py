@@ -8,6 +8,7 @@ from .. import _check, _dispatch, _surrogate
 from .._types import Grid
 
 
+@_dispatch.operation
 def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     """The quantized weight: W^ = scale * value(w * (1/scale)).
 
@@ -44,6 +45,7 @@ def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     )
 
 
+@_dispatch.operation
 def fake_quantize_backward(
     grad: Any,
     w: Any,

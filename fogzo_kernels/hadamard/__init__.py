@@ -7,6 +7,7 @@ from typing import Any
 from .. import _check, _dispatch
 
 
+@_dispatch.operation
 def hadamard(x: Any, block: int = 128, *, out: Any = None) -> Any:
     """Rotate blocks of the last dimension by the orthonormal Hadamard matrix of size ``block``.
 

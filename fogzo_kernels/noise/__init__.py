@@ -7,6 +7,7 @@ from typing import Any
 from .. import _array, _check, _dispatch
 
 
+@_dispatch.operation
 def noise(
     shape: tuple[int, ...],
     surrogate: str,
@@ -60,7 +61,7 @@ def noise(
         device = _array.device(out)
     elif device is None:
         device = "cpu"
-    v = _check.shape_view(op, shape, kind, _array.device_type(device))
+    v = _check.shape_view(op, shape, kind, _array.place(op, device, kind))
     draw = _check.draw(
         op,
         v,

@@ -8,6 +8,7 @@ from .. import _check, _dispatch
 from .._types import Packed, storage_bits
 
 
+@_dispatch.operation
 def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
     """Pack codes along the last dimension.
 
@@ -45,6 +46,7 @@ def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
     return packed
 
 
+@_dispatch.operation
 def unpack(packed: Packed, *, out: Any = None) -> Any:
     """The codes inside a Packed.
 

@@ -11,6 +11,7 @@ FORMS = ("values", "codes", "packed", "flips")
 SIDES = {"both": 2, "plus": 1}
 
 
+@_dispatch.operation
 def perturb_quantize(
     w: Any,
     grad: Any,
@@ -106,6 +107,7 @@ def perturb_quantize(
     )[0]
 
 
+@_dispatch.operation
 def perturb_quantize_many(
     ws: Any,
     grads: Any,

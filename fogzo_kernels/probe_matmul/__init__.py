@@ -8,6 +8,7 @@ from .. import _array, _check, _dispatch
 from .._types import Flips, Grid, Packed
 
 
+@_dispatch.operation
 def probe_matmul(
     x: Any,
     codes: Any,

@@ -8,6 +8,7 @@ from .. import _check, _dispatch
 from .._types import Grid, Packed
 
 
+@_dispatch.operation
 def quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     """Codes of a weight: the index, 0 .. levels - 1, of the grid value nearest x = w * (1/scale).
 
@@ -41,6 +42,7 @@ def quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     )
 
 
+@_dispatch.operation
 def dequantize(codes: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     """Values of codes in the unit of the scale: scale * value(code).
 

@@ -7,6 +7,7 @@ from typing import Any
 from .. import _array, _check, _dispatch
 
 
+@_dispatch.operation
 def quantize_activation(x: Any, bits: int = 8, *, out: Any = None) -> tuple[Any, Any]:
     """Each row of x as small integers times a scale: what ``probe_matmul`` takes as int8.
 

@@ -7,6 +7,7 @@ from typing import Any
 from .. import _check, _dispatch, _surrogate
 
 
+@_dispatch.operation
 def whitened_norm(
     grads: Any, scales: Any, surrogate: Any, *, noise: str = "published", out: Any = None
 ) -> Any:
