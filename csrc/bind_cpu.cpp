@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+
 #include "fogzo/cpu.h"
 
 namespace py = pybind11;
@@ -13,6 +15,21 @@ using Release = py::call_guard<py::gil_scoped_release>;
 
 template <class T> const T* in(Address address) { return reinterpret_cast<const T*>(address); }
 template <class T> T* out(Address address) { return reinterpret_cast<T*>(address); }
+
+// A tensor as Python hands it over: the members of fogzo_tensor in their order.
+using Row = std::array<int64_t, 15>;
+
+std::vector<fogzo_tensor> tensors_of(const std::vector<Row>& rows) {
+    std::vector<fogzo_tensor> tensors;
+    for (const Row& r : rows) {
+        const auto number = [&](int i) { return static_cast<int>(r[static_cast<size_t>(i)]); };
+        tensors.push_back({in<float>(static_cast<Address>(r[0])), in<float>(static_cast<Address>(r[1])),
+                           in<float>(static_cast<Address>(r[2])), out<void>(static_cast<Address>(r[3])),
+                           out<int64_t>(static_cast<Address>(r[4])), r[5], r[6], r[7], r[8], r[9], r[10], r[11],
+                           number(12), number(13), number(14)});
+    }
+    return tensors;
+}
 
 std::vector<const float*> pointers(const std::vector<Address>& addresses) {
     std::vector<const float*> result;
@@ -100,6 +117,25 @@ int assemble_gradient(Address grad, Address scale, Address differences, Address 
                                        surrogate, kind, probes, first_probe, seed, step, tensor, gamma, norm, threads);
 }
 
+int perturb_quantize_many(const std::vector<Row>& rows, Address table, int kind, int form, int sides, int64_t probes,
+                          int64_t first_probe, uint64_t seed, int64_t step, double gamma, float norm, int threads) {
+    return fogzo_cpu_perturb_quantize_many(tensors_of(rows).data(), static_cast<int64_t>(rows.size()), in<float>(table),
+                                           kind, form, sides, probes, first_probe, seed, step, gamma, norm, threads);
+}
+
+int assemble_gradient_many(const std::vector<Row>& rows, Address differences, Address table, int kind, int64_t probes,
+                           int64_t first_probe, uint64_t seed, int64_t step, double gamma, float norm, int threads) {
+    return fogzo_cpu_assemble_gradient_many(tensors_of(rows).data(), static_cast<int64_t>(rows.size()),
+                                            in<float>(differences), in<float>(table), kind, probes, first_probe, seed,
+                                            step, gamma, norm, threads);
+}
+
+int find_flips(Address base, Address codes, Address index, Address code, Address count, int64_t sides, int64_t elements,
+               int64_t capacity, int threads) {
+    return fogzo_cpu_find_flips(in<uint8_t>(base), in<uint8_t>(codes), out<int64_t>(index), out<uint8_t>(code),
+                                out<int64_t>(count), sides, elements, capacity, threads);
+}
+
 int probe_matmul(Address x, Address x_scale, Address codes, Address scale, Address bias, Address y, Address workspace,
                  int64_t workspace_bytes, int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols,
                  int64_t cols, int64_t scale_rows, int64_t scale_cols, int grid, int bits, int stored_bits, int x_type,
@@ -141,6 +177,9 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("whitened_norm", whitened_norm, Release());
     m.def("perturb_quantize", perturb_quantize, Release());
     m.def("assemble_gradient", assemble_gradient, Release());
+    m.def("perturb_quantize_many", perturb_quantize_many, Release());
+    m.def("assemble_gradient_many", assemble_gradient_many, Release());
+    m.def("find_flips", find_flips, Release());
     m.def("probe_matmul", probe_matmul, Release());
     m.def("probe_matmul_workspace", fogzo_cpu_probe_matmul_workspace);
     m.def("probe_matmul_flips", probe_matmul_flips, Release());

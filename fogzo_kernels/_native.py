@@ -64,6 +64,11 @@ def table(surrogate: str, noise: str, device: Any) -> int:
     return int(_device_table(str(device)).data_ptr())
 
 
+def table_for(draws: list[Any]) -> int:
+    """The table's address on the CPU where the noise of any of these draws reads it, else 0."""
+    return next(filter(None, (table(d.surrogate, d.noise, "cpu") for d in draws)), 0)
+
+
 @functools.cache
 def _device_table(device: str) -> Any:
     import torch

@@ -108,6 +108,51 @@ struct Job {
     }
 };
 
+// What all tensors of a call share.
+struct Shared {
+    const float* table;
+    int noise;
+    int form;
+    int sides;
+    int64_t probes;
+    int64_t first_probe;
+    uint64_t seed;
+    int64_t step;
+    double gamma;
+    float norm;
+};
+
+Job make_job(const fogzo_tensor& t, const Shared& s) {
+    Grid grid = {};
+    grid.kind = t.grid;
+    return {{t.rows, t.cols, t.scale, t.scale_rows, t.scale_cols},
+            {t.surrogate, s.noise, s.seed, s.step, t.tensor, s.table, t.offset, t.row_pitch},
+            grid_exists(t.grid, t.bits) ? make_grid(t.grid, t.bits) : grid,
+            make_mixture(t.surrogate, s.noise, is_gamma(s.gamma) ? s.gamma : 0.0),
+            t.w,
+            t.grad,
+            t.out,
+            t.flip_count,
+            s.form,
+            s.sides,
+            s.probes,
+            s.first_probe,
+            s.norm};
+}
+
+int check_grid(const Job& job, int bits) {
+    if (job.grid.kind == kNoGrid) {
+        return job.form != kValues || job.flip_count != nullptr ? FOGZO_BAD_GRID : FOGZO_OK;
+    }
+    if (!grid_exists(job.grid.kind, bits)) {
+        return FOGZO_BAD_GRID;
+    }
+    if (!surrogate_fits(job.grid.kind, job.draw.surrogate, job.draw.noise)) {
+        return FOGZO_BAD_PAIR;
+    }
+    return job.form < 0 || job.form >= kForms ? FOGZO_BAD_FORM : FOGZO_OK;
+}
+
 int check(const Job& job, int bits, double gamma) {
     const int64_t most = INT64_MAX / 4;
     int status = check_draw(job.draw, job.view.rows, job.view.cols, job.first_probe, job.probes);
@@ -118,67 +163,64 @@ int check(const Job& job, int bits, double gamma) {
         return FOGZO_BAD_SIDES;
     }
     status = check_view(job.view, job.probes > most ? most : job.probes * job.sides);
+    if (status == FOGZO_OK) {
+        status = check_grid(job, bits);
+    }
     if (status != FOGZO_OK) {
         return status;
     }
-    if (job.grid.kind == kNoGrid) {
-        if (job.form != kValues || job.flip_count != nullptr) {
-            return FOGZO_BAD_GRID;
-        }
-        return is_gamma(gamma) ? FOGZO_OK : FOGZO_BAD_GAMMA;
+    if (!is_gamma(gamma)) {
+        return FOGZO_BAD_GAMMA;
     }
-    if (!grid_exists(job.grid.kind, bits)) {
-        return FOGZO_BAD_GRID;
+    const bool complete = job.w != nullptr && job.grad != nullptr && job.out != nullptr;
+    return job.view.size() > 0 && !complete ? FOGZO_NULL_POINTER : FOGZO_OK;
+}
+
+void perturb(const Job& job, int threads) {
+    if (job.flip_count != nullptr) {
+        std::memset(job.flip_count, 0, sizeof(int64_t) * static_cast<size_t>(job.probes * job.sides));
     }
-    if (!surrogate_fits(job.grid.kind, job.draw.surrogate, job.draw.noise)) {
-        return FOGZO_BAD_PAIR;
-    }
-    if (job.form < 0 || job.form >= kForms) {
-        return FOGZO_BAD_FORM;
-    }
-    return is_gamma(gamma) ? FOGZO_OK : FOGZO_BAD_GAMMA;
+    // Rows that end inside a byte must be packed one by one.
+    const bool whole_bytes = job.form != kPacked || job.view.cols * job.grid.storage_bits % 8 == 0;
+    const Walk walk = make_walk(job.view, job.draw.row_pitch == job.view.cols && whole_bytes);
+    each_range(walk.blocks, threads, [&](int64_t first, int64_t last) { job.run(walk, first, last); });
 }
 
 }  // namespace
 
+extern "C" int fogzo_cpu_perturb_quantize_many(const fogzo_tensor* tensors, int64_t count, const float* table,
+                                               int noise, int form, int sides, int64_t probes, int64_t first_probe,
+                                               uint64_t seed, int64_t step, double gamma, float norm, int threads) {
+    if (count < 0) {
+        return FOGZO_BAD_SIZE;
+    }
+    if (count > 0 && tensors == nullptr) {
+        return FOGZO_NULL_POINTER;
+    }
+    const Shared shared = {table, noise, form, sides, probes, first_probe, seed, step, gamma, norm};
+    for (int64_t t = 0; t < count; ++t) {
+        const int status = check(make_job(tensors[t], shared), tensors[t].bits, gamma);
+        if (status != FOGZO_OK) {
+            return status;
+        }
+    }
+    for (int64_t t = 0; t < count; ++t) {
+        const Job job = make_job(tensors[t], shared);
+        if (job.view.size() > 0 || job.flip_count != nullptr) {
+            perturb(job, threads);
+        }
+    }
+    return FOGZO_OK;
+}
+
 extern "C" int fogzo_cpu_perturb_quantize(const float* w, const float* grad, const float* scale, void* out,
                                           int64_t* flip_count, const float* table, int64_t rows, int64_t cols,
                                           int64_t scale_rows, int64_t scale_cols, int64_t offset, int64_t row_pitch,
-                                          int kind, int bits, int surrogate, int noise, int form, int sides,
+                                          int grid, int bits, int surrogate, int noise, int form, int sides,
                                           int64_t probes, int64_t first_probe, uint64_t seed, int64_t step,
                                           int64_t tensor, double gamma, float norm, int threads) {
-    const bool grid_known = grid_exists(kind, bits);
-    Grid grid = {};
-    grid.kind = kind;
-    const Job job = {{rows, cols, scale, scale_rows, scale_cols},
-                     {surrogate, noise, seed, step, tensor, table, offset, row_pitch},
-                     grid_known ? make_grid(kind, bits) : grid,
-                     make_mixture(surrogate, noise, is_gamma(gamma) ? gamma : 0.0),
-                     w,
-                     grad,
-                     out,
-                     flip_count,
-                     form,
-                     sides,
-                     probes,
-                     first_probe,
-                     norm};
-    const int status = check(job, bits, gamma);
-    if (status != FOGZO_OK) {
-        return status;
-    }
-    if (job.view.size() > 0 && (w == nullptr || grad == nullptr || out == nullptr)) {
-        return FOGZO_NULL_POINTER;
-    }
-    if (flip_count != nullptr) {
-        std::memset(flip_count, 0, sizeof(int64_t) * static_cast<size_t>(probes * sides));
-    }
-    if (job.view.size() == 0) {
-        return FOGZO_OK;
-    }
-    // Rows that end inside a byte must be packed one by one.
-    const bool whole_bytes = form != kPacked || cols * job.grid.storage_bits % 8 == 0;
-    const Walk walk = make_walk(job.view, row_pitch == cols && whole_bytes);
-    each_range(walk.blocks, threads, [&](int64_t first, int64_t last) { job.run(walk, first, last); });
-    return FOGZO_OK;
+    const fogzo_tensor one = {w,          grad,   scale,     out,    flip_count, rows, cols,     scale_rows,
+                              scale_cols, offset, row_pitch, tensor, grid,       bits, surrogate};
+    return fogzo_cpu_perturb_quantize_many(&one, 1, table, noise, form, sides, probes, first_probe, seed, step, gamma,
+                                           norm, threads);
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _array, _check, _native, _surrogate
+from .. import _array, _native, _surrogate
 from .._check import Draw, View
 
 
@@ -12,47 +12,61 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return "this release has no CUDA kernel for it" if backend == "cuda" else None
 
 
-def assemble_gradient_cpu(
-    grad: Any,
-    scale: Any,
-    differences: Any,
-    draw: Draw,
-    gamma: float,
-    norm: float,
-    view: View,
-    out: Any,
-) -> Any:
-    grad, scale = _array.contiguous(grad), _array.contiguous(scale)
-    differences = _array.contiguous(_array.float32(differences))
-    result = out if out is not None else _array.empty(view.shape, "float32", view.kind)
-    status = _native.cpu().assemble_gradient(
+def assemble_gradient_cpu(out: Any, **call: Any) -> Any:
+    return _run("assemble_gradient", [call], [out])[0]
+
+
+def assemble_gradient_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
+    return _run("assemble_gradient_many", calls, out)
+
+
+def _run(op: str, calls: list[dict[str, Any]], outs: list[Any]) -> list[Any]:
+    first = calls[0]
+    results = [
+        _array.empty(call["view"].shape, "float32", call["view"].kind) if given is None else given
+        for call, given in zip(calls, outs, strict=True)
+    ]
+    kept: list[Any] = []  # copies must outlive the launch
+    rows = [_row(call, result, kept) for call, result in zip(calls, results, strict=True)]
+    differences = _array.contiguous(_array.float32(first["differences"]))
+    draw: Draw = first["draw"]
+    status = _native.cpu().assemble_gradient_many(
+        rows,
+        _array.pointer(differences),
+        _native.table_for([call["draw"] for call in calls]),
+        _surrogate.noise_number(draw.noise),
+        draw.probes,
+        draw.first_probe,
+        draw.seed,
+        draw.step,
+        first["gamma"],
+        first["norm"],
+        _array.threads(),
+    )
+    _native.raise_on(op, "_cpu", status)
+    return results
+
+
+def _row(call: dict[str, Any], result: Any, kept: list[Any]) -> tuple[int, ...]:
+    """The members of fogzo_tensor, csrc/include/fogzo/cpu.h."""
+    grad, scale = _array.contiguous(call["grad"]), _array.contiguous(call["scale"])
+    kept += (grad, scale)
+    view: View = call["view"]
+    draw: Draw = call["draw"]
+    return (
+        0,
         _array.pointer(grad),
         _array.pointer(scale),
-        _array.pointer(differences),
         _array.pointer(result),
-        _native.table(draw.surrogate, draw.noise, "cpu"),
+        0,
         view.rows,
         view.cols,
         view.scale_rows,
         view.scale_cols,
         draw.offset,
         draw.row_pitch,
-        _surrogate.number(draw.surrogate),
-        _surrogate.noise_number(draw.noise),
-        draw.probes,
-        draw.first_probe,
-        draw.seed,
-        draw.step,
         draw.tensor,
-        gamma,
-        norm,
-        _array.threads(),
+        0,
+        0,
+        _surrogate.number(draw.surrogate),
     )
-    _native.raise_on("assemble_gradient", "_cpu", status)
-    return result
-
-
-def assemble_gradient_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
-    for call in calls:  # the launcher of the first would write before that of the last checks
-        _check.scale_values("assemble_gradient_many", call["scale"])
-    return [assemble_gradient_cpu(**call, out=one) for call, one in zip(calls, out, strict=True)]

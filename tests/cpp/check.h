@@ -80,4 +80,5 @@ void test_grid();
 void test_pack();
 void test_codes_and_rotation();
 void test_kernels();
+void test_many();
 void test_refusals();

@@ -35,6 +35,7 @@ int main() {
     test_pack();
     test_codes_and_rotation();
     test_kernels();
+    test_many();
     test_refusals();
     CHECK(c_header_works() == 1);
     std::printf("%d passed, %d failed (%s)\n", tally().passed, tally().failed, fogzo_cpu_isa());

@@ -49,6 +49,18 @@ int fogzo_cpu_whitened_norm(const float* const* grads, const float* const* scale
                             const int64_t* cols, const int64_t* scale_rows, const int64_t* scale_cols,
                             const int* surrogates, int64_t tensors, int noise, float* out, int threads);
 
+// One tensor of a call that serves many: its arrays and sizes, as the single calls take them. An
+// operation reads what it needs: assemble_gradient neither w nor flip_count nor grid nor bits.
+typedef struct fogzo_tensor {
+    const float* w;
+    const float* grad;
+    const float* scale;
+    void* out;
+    int64_t* flip_count;
+    int64_t rows, cols, scale_rows, scale_cols, offset, row_pitch, tensor;
+    int grid, bits, surrogate;
+} fogzo_tensor;
+
 // out [probes * sides, rows, cols]: float32 values (form 0), uint8 codes (1), or packed rows of
 // ceil(cols * storage_bits / 8) bytes (2); both sides of a probe follow each other, + first.
 // flip_count [probes * sides] int64 or null: codes that differ from those without perturbation.
@@ -58,6 +70,15 @@ int fogzo_cpu_perturb_quantize(const float* w, const float* grad, const float* s
                                int64_t offset, int64_t row_pitch, int grid, int bits, int surrogate, int noise,
                                int form, int sides, int64_t probes, int64_t first_probe, uint64_t seed, int64_t step,
                                int64_t tensor, double gamma, float norm, int threads);
+// Nothing is written unless all tensors are in order.
+int fogzo_cpu_perturb_quantize_many(const fogzo_tensor* tensors, int64_t count, const float* table, int noise, int form,
+                                    int sides, int64_t probes, int64_t first_probe, uint64_t seed, int64_t step,
+                                    double gamma, float norm, int threads);
+
+// Of sides arrays codes [sides, elements], what differs from base [elements]: count [sides] how many, index and code
+// [sides, capacity] the numbers, ascending, and the changed codes of the first of them; -1 and 0 behind those.
+int fogzo_cpu_find_flips(const uint8_t* base, const uint8_t* codes, int64_t* index, uint8_t* code, int64_t* count,
+                         int64_t sides, int64_t elements, int64_t capacity, int threads);
 
 // out [rows, cols] float32: G; differences [probes] float32: D. out may be grad.
 int fogzo_cpu_assemble_gradient(const float* grad, const float* scale, const float* differences, float* out,
@@ -65,6 +86,9 @@ int fogzo_cpu_assemble_gradient(const float* grad, const float* scale, const flo
                                 int64_t offset, int64_t row_pitch, int surrogate, int noise, int64_t probes,
                                 int64_t first_probe, uint64_t seed, int64_t step, int64_t tensor, double gamma,
                                 float norm, int threads);
+int fogzo_cpu_assemble_gradient_many(const fogzo_tensor* tensors, int64_t count, const float* differences,
+                                     const float* table, int noise, int64_t probes, int64_t first_probe, uint64_t seed,
+                                     int64_t step, double gamma, float norm, int threads);
 
 // y [sides, rows, out_cols]: x[side] @ (scale * value(codes[side])).T + bias, sides the larger of x_sides and
 // code_sides, of which one may be 1 for "shared by all". The weight is viewed as [out_cols, cols].
