@@ -90,7 +90,11 @@ def device_name(array: Array) -> str:
 
 
 def device_type(array: Array) -> str:
-    device = getattr(array, "device", "cpu")
+    return type_of(getattr(array, "device", "cpu"))
+
+
+def type_of(device: Any) -> str:
+    """'cpu', 'cuda', ... of a torch device, or of its name."""
     return str(getattr(device, "type", device))
 
 
@@ -102,21 +106,27 @@ def place(op: str, device: Any, kind: str) -> str:
         _errors.fail(op, "device", f"is {device!r}", "'cpu' for NumPy arrays")
     import torch
 
-    return torch.device(device).type
+    try:
+        found = torch.device(device).type
+    except (RuntimeError, TypeError):
+        found = ""
+    if not found or (found == "cuda" and not torch.cuda.is_available()):
+        _errors.fail(op, "device", f"is {device!r}", "a device that torch can use here")
+    return found
 
 
 def is_contiguous(array: Array) -> bool:
     if kind(array) == "numpy":
-        return bool(array.flags.c_contiguous)
+        return bool(array.flags.c_contiguous and array.flags.aligned)
     return bool(array.is_contiguous())
 
 
 def contiguous(array: Array) -> Array:
-    """The array itself where it is row-major and dense, else a copy that is."""
+    """The array itself where it is row-major, dense and aligned, else a copy that is."""
     if kind(array) == "numpy":
         import numpy
 
-        return numpy.ascontiguousarray(array).reshape(array.shape)
+        return numpy.require(array, requirements=("C", "A")).reshape(array.shape)
     return array.contiguous()
 
 

@@ -98,6 +98,8 @@ def view(op: str, name: str, array: Any, **others: Any) -> View:
 
 def shape_view(op: str, array_shape: Sequence[int], kind: str, device: str) -> View:
     """The same for a shape without an array."""
+    if not isinstance(array_shape, (list, tuple)):
+        fail(op, "shape", f"is {array_shape!r}", "a tuple of ints >= 0", TypeError)
     dims = tuple(integer(op, "shape", n, 0, 2**63, "a tuple of ints >= 0") for n in array_shape)
     return _view(dims, kind, device) or _refuse_view(op, "shape", dims)
 
@@ -178,7 +180,7 @@ def number(op: str, argument: str, value: Any, low: float, high: float, text: st
     if type(value) is float and low <= value <= high:
         return value
     try:
-        result = float(value)
+        result = float("no number" if isinstance(value, (str, bytes)) else value)
     except (TypeError, ValueError):
         fail(op, argument, f"is {value!r}", text, TypeError)
     if not (low <= result <= high or (math.isnan(high) and not result < low)):
@@ -310,7 +312,7 @@ def packed(op: str, value: Any, grid: Grid | None = None, argument: str = "packe
     """A Packed whose data matches its own width and shape, and the grid's width where given."""
     if not isinstance(value, Packed):
         fail(op, argument, f"is a {type(value).__name__}", "a fogzo_kernels.Packed", TypeError)
-    dtype(op, f"{argument}.data", value.data, "uint8")
+    dtype_array(op, f"{argument}.data", value.data, "uint8")
     if value.bits not in (1, 2, 4, 8):
         fail(op, f"{argument}.bits", f"is {value.bits!r}", "1, 2, 4 or 8")
     if not value.shape:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import assert_same
+from helpers import assert_same, finite
 
 import fogzo_kernels as fk
-from fogzo_kernels import _dispatch
+from fogzo_kernels import _array, _dispatch
 
 WHERE = {"seed": 1, "step": 0, "tensor": 0}
 NOT_OPS = {
@@ -101,3 +101,70 @@ def test_read_only_and_strided_numpy_arrays_are_read():
     assert_same(fk.fake_quantize(w, scale, fk.Grid("ternary")), want)
     backwards = fk.fake_quantize(w[::-1, ::-1], scale, fk.Grid("ternary"))
     assert_same(backwards, np.ascontiguousarray(want[::-1, ::-1]))
+
+
+def unaligned(array):
+    """The same numbers one byte off the alignment of their type."""
+    raw = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    copy = raw.view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert copy.flags.aligned == (array.itemsize == 1)
+    return copy
+
+
+def apart(array):
+    """The same numbers with a hole after each."""
+    wide = np.full((*array.shape, 2), 77, array.dtype)
+    wide[..., 0] = array
+    return wide[..., 0]
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
+@pytest.mark.parametrize("change", [unaligned, apart])
+def test_inputs_with_other_strides_or_alignment_give_the_same_bits(backend, change, kind):
+    rng = np.random.default_rng(2)
+    grid = fk.Grid("mid-rise", 2)
+    w, grad, x = finite(rng, (4, 44)), finite(rng, (4, 44)), finite(rng, (3, 44))
+    a, d = np.full((4, 1), 0.4, np.float32), finite(rng, (2,))
+    codes = rng.integers(0, 4, (4, 44)).astype(np.uint8)
+    named = {"gamma": 0.3, "norm": 2.0, **WHERE}
+    calls = {
+        "fake_quantize": lambda w, a: fk.fake_quantize(w, a, grid),
+        "fake_quantize_backward": lambda g, w, a: fk.fake_quantize_backward(g, w, a, grid)[0],
+        "quantize": lambda w, a: fk.quantize(w, a, grid),
+        "dequantize": lambda codes, a: fk.dequantize(codes, a, grid),
+        "pack": lambda codes: fk.pack(codes, 2).data,
+        "unpack": lambda codes: fk.unpack(fk.Packed(codes, 2, (4, 176))),
+        "whitened_norm": lambda g, a: fk.whitened_norm([g], [a], "clipped"),
+        "perturb_quantize": lambda w, g, a: fk.perturb_quantize(w, g, a, grid, **named),
+        "assemble_gradient": lambda g, a, d: fk.assemble_gradient(g, a, d, "clipped", **named),
+        "hadamard": lambda w: fk.hadamard(w),
+        "compute_scale": lambda w: fk.compute_scale(w, grid),
+        "probe_matmul": lambda x, codes, a: fk.probe_matmul(x, codes, a, grid),
+    }
+    arrays = {"w": w, "g": grad, "a": a, "d": d, "codes": codes, "x": x}
+    for op, call in calls.items():
+        if fk.capabilities()[op][backend] is not None:
+            continue
+        given = [arrays[name] for name in call.__code__.co_varnames[: call.__code__.co_argcount]]
+        if change is unaligned and kind == "torch":
+            continue
+        changed = [change(array) for array in given]
+        if kind == "torch":
+            given, changed = map(torch.from_numpy, given), map(torch.from_numpy, changed)
+        try:
+            got = call(*changed)
+        except RuntimeError as error:
+            assert "no backend takes this call" in str(error)
+            continue
+        assert_same(got, call(*given), op)
+
+
+def test_unaligned_memory_is_copied():
+    array = unaligned(np.arange(6, dtype=np.float32).reshape(2, 3))
+    assert not _array.is_contiguous(array)
+    copy = _array.contiguous(array)
+    assert copy.flags.aligned
+    assert_same(copy, np.arange(6, dtype=np.float32).reshape(2, 3))
+    with pytest.raises(ValueError, match="out is not contiguous"):
+        fk.noise((2, 3), "identity", **WHERE, out=array)

@@ -87,3 +87,19 @@ def test_numpy_out_gives_numpy_back(backend):
     got = fk.noise((3, 100), "tanh", **WHERE, out=out)
     assert got is out
     assert_same(got, oracle.noise((3, 100), "tanh", **WHERE))
+
+
+def test_device_names_where_the_result_goes():
+    """A device is no array: taken for one, a GPU's memory would be given to the CPU's kernel."""
+    for device in (None, "cpu", torch.device("cpu")):
+        got = fk.noise((2, 3), "identity", device=device, **WHERE)
+        assert_same(got, oracle.noise((2, 3), "identity", **WHERE))
+    assert fk.noise((2, 3), "identity", device="meta", **WHERE).device.type == "meta"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda", torch.device("cuda")], ids=str)
+def test_the_result_is_on_the_named_gpu(device):
+    got = fk.noise((3, 129), "tanh", device=device, **WHERE)
+    assert got.device.type == "cuda"
+    assert_same(got, oracle.noise((3, 129), "tanh", **WHERE))

@@ -308,7 +308,7 @@ def test_seed_and_step_arrays(op):
 @pytest.mark.parametrize(
     ("value", "error"),
     [(-0.1, ValueError), (1.0000001, ValueError), (math.nan, ValueError), (math.inf, ValueError),
-     ("half", TypeError), (None, TypeError)],
+     ("0.5", TypeError), (None, TypeError)],
 )  # fmt: skip
 @pytest.mark.parametrize("op", ["perturb_quantize", "assemble_gradient", "perturb_quantize_many",
                                 "assemble_gradient_many"])  # fmt: skip
@@ -377,8 +377,17 @@ def test_more_elements_than_can_be_numbered():
     refuse("perturb_quantize", text, w=huge, grad=huge)
 
 
+def test_devices_of_noise():
+    usable = "expected a device that torch can use here"
+    refuse("noise", f"device is 'gpu', {usable}", device="gpu")
+    refuse("noise", f"device is 1.5, {usable}", device=1.5)
+    if not torch.cuda.is_available():
+        refuse("noise", f"device is 'cuda', {usable}", device="cuda")
+
+
 @pytest.mark.parametrize("shape", [(-1, 3), (2.5,), ("3",)])
 def test_shapes_of_noise(shape):
+    refuse("noise", "shape is 5, expected a tuple of ints >= 0", TypeError, shape=5)
     error = ValueError if shape[0] == -1 else TypeError
     refuse("noise", f"shape is {shape[0]!r}, expected a tuple of ints >= 0", error, shape=shape)
 
@@ -537,6 +546,8 @@ def test_packing():
     with pytest.raises(ValueError, match="^unpack: ") as caught:
         fk.unpack(fk.Packed(packed.data, 2, (4, 13)))
     assert str(caught.value) == f"unpack: {text}"
+    listed = fk.Packed([57], 2, (3,))
+    refuse("dequantize", f"codes.data is a list, expected {ARRAY}", TypeError, codes=listed)
     refuse("dequantize", f"codes.bits is 2, expected 4 for {fk.Grid('mid-rise', 3)}",
            codes=packed, grid=fk.Grid("mid-rise", 3))  # fmt: skip
 

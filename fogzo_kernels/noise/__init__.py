@@ -45,7 +45,8 @@ def noise(
         float32 of the shape: ``out``, or a torch tensor (without torch a NumPy array).
 
     Raises:
-        ValueError: a number out of range, an unknown name, more than 2^35 elements.
+        ValueError: a number out of range, an unknown name, more than 2^35 elements, a device that
+            torch cannot use.
         TypeError: a number of another type.
 
     Example:
