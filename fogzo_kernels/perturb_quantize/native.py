@@ -8,8 +8,6 @@ from typing import Any
 from .. import _array, _check, _native, _surrogate
 from .._check import Draw, View
 from .._types import Flips, Grid, Packed
-from ..pack.native import pack_cpu
-from ..quantize.native import quantize_cpu
 
 FORM_NUMBERS = {"values": 0, "codes": 1, "packed": 2}
 NO_GRID = 4
@@ -69,7 +67,7 @@ def _run(
         ]
     elif not whole:
         results = [
-            pack_cpu(codes, call["grid"].storage_bits, given)
+            _packed(call, codes, given)
             for call, codes, (given, _) in zip(calls, results, outs, strict=True)
         ]
     return [
@@ -123,6 +121,21 @@ def _counts(form: str, call: dict[str, Any], given: Any) -> Any:
     return given
 
 
+def _packed(call: dict[str, Any], codes: Any, given: Packed | None) -> Packed:
+    result: Packed = _output("packed", call, given)
+    shape = tuple(codes.shape)
+    status = _native.cpu().pack(
+        _array.pointer(codes),
+        _array.pointer(result.data),
+        prod(shape[:-1]),
+        shape[-1],
+        result.bits,
+        _array.threads(),
+    )
+    _native.raise_on("perturb_quantize", "_cpu", status)
+    return result
+
+
 def _flips(call: dict[str, Any], codes: Any, count: Any, given: Flips | None) -> Flips:
     view: View = call["view"]
     most = max(count.tolist())
@@ -136,7 +149,7 @@ def _flips(call: dict[str, Any], codes: Any, count: Any, given: Flips | None) ->
         _array.empty((sides, room), "uint8", view.kind),
         _array.empty((sides,), "int64", view.kind),
     )
-    quantize_cpu(call["w"], call["scale"], call["grid"], view, result.base)
+    _quantize_base(call, result.base)
     status = _native.cpu().find_flips(
         _array.pointer(result.base),
         _array.pointer(codes),
@@ -150,3 +163,21 @@ def _flips(call: dict[str, Any], codes: Any, count: Any, given: Flips | None) ->
     )
     _native.raise_on("perturb_quantize", "_cpu", status)
     return result
+
+
+def _quantize_base(call: dict[str, Any], base: Any) -> None:
+    w, scale = _array.contiguous(call["w"]), _array.contiguous(call["scale"])
+    view, grid = call["view"], call["grid"]
+    status = _native.cpu().quantize(
+        _array.pointer(w),
+        _array.pointer(scale),
+        _array.pointer(base),
+        view.rows,
+        view.cols,
+        view.scale_rows,
+        view.scale_cols,
+        grid.number,
+        grid.code_bits,
+        _array.threads(),
+    )
+    _native.raise_on("perturb_quantize", "_cpu", status)
