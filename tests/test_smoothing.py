@@ -112,6 +112,21 @@ def test_the_surrogate_is_the_smoothing_of_its_noise(pair):
 
 
 @pytest.mark.parametrize("pair", PUBLISHED, ids=name_of)
+def test_the_backward_pass_is_the_slope_of_the_surrogate(pair):
+    """Central differences of h over 2e-5, away from its corners; identity has none at all."""
+    grid, surrogate = pair
+    x = np.concatenate([positions(surrogate, grid), [grid.v_min - 0.3, grid.v_max + 0.3]])
+    want = (smooth(surrogate, grid, x + 1e-5) - smooth(surrogate, grid, x - 1e-5)) / 2e-5
+    if surrogate == "identity":
+        want = np.ones_like(x)
+    got, _ = fk.fake_quantize_backward(
+        torch.ones(len(x)), torch.from_numpy(x).float(), torch.tensor(1.0), grid, surrogate,
+        needs_scale_grad=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(got.numpy(), want, atol=3e-5)
+
+
+@pytest.mark.parametrize("pair", PUBLISHED, ids=name_of)
 def test_what_a_linear_loss_gives_at_each_position(pair):
     """c(x) = E[w (value(x + w) - value(x - w))] / (2 e^2) against its closed form.
 
