@@ -1,6 +1,6 @@
 """Speed measurements against stock PyTorch: what `fogzo bench` runs.
 
-One module per bench (step, noise, perturb_quantize); peers.py holds everything compared with.
+One module per bench (step and one per operation); peers.py holds everything compared with.
 """
 
 from __future__ import annotations

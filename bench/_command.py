@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from . import assemble_gradient, fake_quantize, noise, perturb_quantize, step
+from . import assemble_gradient, fake_quantize, noise, perturb_quantize, probe_matmul, step
 from ._report import SOURCE, Result, append, say
 
 BENCHES = {
@@ -22,9 +22,18 @@ BENCHES = {
     "fake_quantize": fake_quantize,
     "perturb_quantize": perturb_quantize,
     "assemble_gradient": assemble_gradient,
+    "probe_matmul": probe_matmul,
 }
 # Large blocks come from the heap and stay there; else page faults are measured, not work.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
+# Read when the libraries load.
+AVX2 = {
+    "FOGZO_ISA": "avx2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
+}
 
 
 def _name(text: str) -> str:
@@ -46,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=list(step.MODELS), default="mnist", help="for step")
     parser.add_argument("--threads", type=_count, default=1, help="1 (default) measures CPU time")
     parser.add_argument("--rounds", type=_count, default=60, help="samples of each variant")
+    parser.add_argument(
+        "--isa", choices=("auto", "avx2"), default="auto", help="avx2 limits torch to it too"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="append one row per result")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile peers out")
     parser.add_argument("--no-tests", action="store_true", help="do not run the op's tests first")
@@ -71,6 +83,11 @@ def _results(name: str, args: argparse.Namespace) -> list[Callable[[], Result]]:
         return [partial(step.run, args.model, args.threads, args.rounds, compiled)]
     if name == "fake_quantize":
         return [partial(fake_quantize.run, args.threads, args.rounds, compiled)]
+    if name == "probe_matmul":
+        return [
+            partial(probe_matmul.run, case, args.threads, args.rounds)
+            for case in probe_matmul.CASES
+        ]
     kinds = ("published", "rademacher")
     if name == "perturb_quantize":
         return [
@@ -90,8 +107,9 @@ def run(args: argparse.Namespace, words: list[str]) -> int:
     Returns:
         0; 1 where tests fail or a bar is missed.
     """
-    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
-        environment = {**os.environ, **MALLOC}
+    needed = {**MALLOC, **(AVX2 if args.isa == "avx2" else {})}
+    if any(os.environ.get(name) != value for name, value in needed.items()):
+        environment = {**os.environ, **needed}
         return subprocess.run(
             [sys.executable, "-m", "fogzo.cli", *words], env=environment
         ).returncode

@@ -34,6 +34,7 @@ class Result:
     """One bench: what was measured, on which shape, and which bars it has to meet.
 
     moved: bytes that one call of each variant has to read and write (0 where that says little);
+    operations: multiplications and additions of one call (0 where that says little);
     copy: times of torch's copy_ of copied bytes (read and written), the yardstick.
     """
 
@@ -44,6 +45,7 @@ class Result:
     copy: Times
     copied: int
     moved: dict[str, int] = field(default_factory=dict)
+    operations: int = 0
 
     def ratio(self, bar: Bar) -> float:
         return self.times[bar.variant].median / self.times[bar.divisor].median
@@ -65,6 +67,8 @@ class Result:
             if self.moved.get(name):
                 rate = self.moved[name] / times.median / 1e9
                 line += f"  {rate:7.2f} GB/s, {100 * rate / copy_rate:.0f} % of a plain copy"
+            if self.operations:
+                line += f"  {self.operations / times.median / 1e9:7.1f} GOP/s"
             lines.append(line)
         lines.append(f"  plain copy of {self.copied:,} bytes: {copy_rate:.2f} GB/s")
         for bar in self.bars:

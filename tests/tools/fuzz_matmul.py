@@ -19,7 +19,7 @@ class Product:
 
     def __init__(self, c: Any) -> None:
         data = np.random.default_rng(c.rng.getrandbits(64))
-        c.scale[c.scale > 1e30] = 1.0  # sums that leave float32 may be inf in one order, NaN in another
+        c.scale[c.scale > 1e30] = 1.0  # larger sums leave float32 in some order
         self.m = c.rng.choice((1, 2, 5, 6, 7, 9, 13, 70))
         self.sides = c.rng.choice((1, 2, 3))
         self.own_x = c.rng.random() < 0.5
