@@ -52,7 +52,7 @@ template <int R> void int8_rows(const Int8Tile& t, int64_t row) {
     int32_t* kept_sums = t.sums + row * kPanel;
     float* kept_totals = t.totals + row * kPanel;
     const int64_t begin = t.runs[t.first_run].step;
-    const int64_t flush = 32767 / (2 * 128 * t.most_code);
+    const int64_t flush = 32767 / (2 * 128 * t.most_code) / 4 * 4;  // whole turns of the loop
     __m256i sums[2 * R];
     __m256 total[2 * R];
     for (int r = 0; r < 2 * R; ++r) {

@@ -14,42 +14,45 @@
 #define FOGZO_ADD(a) "vpaddd 32*" #a "(%[sums]), %%ymm" #a ", %%ymm" #a "\n\t" FOGZO_KEEP(a)
 #define FOGZO_ADD_PAIRS(a) "vpmaddwd %%ymm15, %%ymm" #a ", %%ymm" #a "\n\t" FOGZO_ADD(a)
 #define FOGZO_ONES "vpcmpeqw %%ymm15, %%ymm15, %%ymm15\n\tvpsrlw $15, %%ymm15, %%ymm15\n\t"
-#define FOGZO_TILE(name, rows, zero, body, keep)                                                                       \
+// One step at panel + 16 * at and x + at.
+#define FOGZO_STEP(at, body)                                                                                           \
+    "vmovdqa 16*" #at "(%[panel]), %%ymm12\n\t"                                                                        \
+    "vmovdqa 16*" #at "+32(%[panel]), %%ymm13\n\t" body
+#define FOGZO_AHEAD(steps) "add $64*" #steps ", %[panel]\n\tadd $4*" #steps ", %[x]\n\tadd $4*" #steps ", %[fourth]\n\t"
+// Four steps at a time: pointer additions would take issue slots of the multiplications.
+#define FOGZO_TILE(name, rows, zero, body, row, keep)                                                                  \
     template <> inline void name<rows>(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums) {   \
         const void* fourth = static_cast<const char*>(x) + 3 * pitch;                                                  \
-        asm volatile(zero ".p2align 5\n\t"                                                                             \
-                          "1:\n\t"                                                                                     \
-                          "vmovdqa (%[panel]), %%ymm12\n\t"                                                            \
-                          "vmovdqa 32(%[panel]), %%ymm13\n\t" body "add $64, %[panel]\n\t"                             \
-                          "add $4, %[x]\n\t"                                                                           \
-                          "add $4, %[fourth]\n\t"                                                                      \
-                          "dec %[steps]\n\t"                                                                           \
-                          "jnz 1b\n\t" keep                                                                            \
-                     : [panel] "+r"(panel), [x] "+r"(x), [fourth] "+r"(fourth), [steps] "+r"(steps)                    \
-                     : [pitch] "r"(pitch), [sums] "r"(sums)                                                            \
-                     : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", \
-                       "ymm10", "ymm11", "ymm12", "ymm13", "ymm14", "ymm15");                                          \
+        asm volatile(                                                                                                  \
+            zero "sub $4, %[steps]\n\tjl 2f\n\t.p2align 5\n\t1:\n\t" FOGZO_STEP(0, body(row, "0")) FOGZO_STEP(         \
+                4, body(row, "4")) FOGZO_STEP(8, body(row, "8")) FOGZO_STEP(12, body(row, "12"))                       \
+                FOGZO_AHEAD(4) "sub $4, %[steps]\n\tjge 1b\n\t2:\n\tadd $4, %[steps]\n\tjz 4f\n\t3:\n\t" FOGZO_STEP(   \
+                    0, body(row, "0")) FOGZO_AHEAD(1) "dec %[steps]\n\tjnz 3b\n\t4:\n\t" keep                          \
+            : [panel] "+r"(panel), [x] "+r"(x), [fourth] "+r"(fourth), [steps] "+r"(steps)                             \
+            : [pitch] "r"(pitch), [sums] "r"(sums)                                                                     \
+            : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", \
+              "ymm11", "ymm12", "ymm13", "ymm14", "ymm15");                                                            \
     }
 #define FOGZO_TILES(name, row, before, end)                                                                            \
     template <int R> void name(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums);            \
-    FOGZO_TILE(name, 1, FOGZO_FIRST1(FOGZO_ZERO), FOGZO_ROWS1(row), before FOGZO_FIRST1(end))                          \
-    FOGZO_TILE(name, 2, FOGZO_FIRST2(FOGZO_ZERO), FOGZO_ROWS2(row), before FOGZO_FIRST2(end))                          \
-    FOGZO_TILE(name, 3, FOGZO_FIRST3(FOGZO_ZERO), FOGZO_ROWS3(row), before FOGZO_FIRST3(end))                          \
-    FOGZO_TILE(name, 4, FOGZO_FIRST4(FOGZO_ZERO), FOGZO_ROWS4(row), before FOGZO_FIRST4(end))                          \
-    FOGZO_TILE(name, 5, FOGZO_FIRST5(FOGZO_ZERO), FOGZO_ROWS5(row), before FOGZO_FIRST5(end))                          \
-    FOGZO_TILE(name, 6, FOGZO_FIRST6(FOGZO_ZERO), FOGZO_ROWS6(row), before FOGZO_FIRST6(end))
+    FOGZO_TILE(name, 1, FOGZO_FIRST1(FOGZO_ZERO), FOGZO_ROWS1, row, before FOGZO_FIRST1(end))                          \
+    FOGZO_TILE(name, 2, FOGZO_FIRST2(FOGZO_ZERO), FOGZO_ROWS2, row, before FOGZO_FIRST2(end))                          \
+    FOGZO_TILE(name, 3, FOGZO_FIRST3(FOGZO_ZERO), FOGZO_ROWS3, row, before FOGZO_FIRST3(end))                          \
+    FOGZO_TILE(name, 4, FOGZO_FIRST4(FOGZO_ZERO), FOGZO_ROWS4, row, before FOGZO_FIRST4(end))                          \
+    FOGZO_TILE(name, 5, FOGZO_FIRST5(FOGZO_ZERO), FOGZO_ROWS5, row, before FOGZO_FIRST5(end))                          \
+    FOGZO_TILE(name, 6, FOGZO_FIRST6(FOGZO_ZERO), FOGZO_ROWS6, row, before FOGZO_FIRST6(end))
 #define FOGZO_FIRST1(macro) macro(0) macro(1)
 #define FOGZO_FIRST2(macro) FOGZO_FIRST1(macro) macro(2) macro(3)
 #define FOGZO_FIRST3(macro) FOGZO_FIRST2(macro) macro(4) macro(5)
 #define FOGZO_FIRST4(macro) FOGZO_FIRST3(macro) macro(6) macro(7)
 #define FOGZO_FIRST5(macro) FOGZO_FIRST4(macro) macro(8) macro(9)
 #define FOGZO_FIRST6(macro) FOGZO_FIRST5(macro) macro(10) macro(11)
-#define FOGZO_ROWS1(row) row(0, 1, "(%[x])")
-#define FOGZO_ROWS2(row) FOGZO_ROWS1(row) row(2, 3, "(%[x],%[pitch])")
-#define FOGZO_ROWS3(row) FOGZO_ROWS2(row) row(4, 5, "(%[x],%[pitch],2)")
-#define FOGZO_ROWS4(row) FOGZO_ROWS3(row) row(6, 7, "(%[fourth])")
-#define FOGZO_ROWS5(row) FOGZO_ROWS4(row) row(8, 9, "(%[fourth],%[pitch])")
-#define FOGZO_ROWS6(row) FOGZO_ROWS5(row) row(10, 11, "(%[fourth],%[pitch],2)")
+#define FOGZO_ROWS1(row, at) row(0, 1, at "(%[x])")
+#define FOGZO_ROWS2(row, at) FOGZO_ROWS1(row, at) row(2, 3, at "(%[x],%[pitch])")
+#define FOGZO_ROWS3(row, at) FOGZO_ROWS2(row, at) row(4, 5, at "(%[x],%[pitch],2)")
+#define FOGZO_ROWS4(row, at) FOGZO_ROWS3(row, at) row(6, 7, at "(%[fourth])")
+#define FOGZO_ROWS5(row, at) FOGZO_ROWS4(row, at) row(8, 9, at "(%[fourth],%[pitch])")
+#define FOGZO_ROWS6(row, at) FOGZO_ROWS5(row, at) row(10, 11, at "(%[fourth],%[pitch],2)")
 
 // Rows first .. last - 1 in tiles of at most six; 7 and 8 rows are split evenly, since two rows alone
 // would not fill the pipeline.
