@@ -15,7 +15,7 @@ if (reason := fk.why_not("cpu")) is not None:
     pytest.skip(reason, allow_module_level=True)
 
 cpu = _native.cpu()
-ISAS = [isa for isa in ("scalar", "avx2") if cpu.set_isa(isa) == 0]
+ISAS = [isa for isa in ("scalar", "avx2", "avx512-vnni") if cpu.set_isa(isa) == 0]
 cpu.set_isa("auto")
 GRIDS = [fk.Grid("sign"), fk.Grid("ternary"), fk.Grid("mid-rise", 2), fk.Grid("mid-tread", 4)]
 WIDE = [fk.Grid("mid-rise", 3), fk.Grid("mid-tread", 5), fk.Grid("mid-rise", 8)]

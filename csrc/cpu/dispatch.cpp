@@ -23,11 +23,25 @@ const Kernels kScalar = {"scalar",     &kScalarTile,   &kScalarPerturb, &kScalar
                          &kScalarFake, &kScalarMatmul, &kScalarHadamard};
 #if defined(FOGZO_HAVE_AVX2)
 const Kernels kAvx2 = {"avx2", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code, &kAvx2Fake, &kAvx2Matmul, &kAvx2Hadamard};
+// Wider registers serve the matmul only: all else waits for memory.
+const Kernels kVnni = {"avx512-vnni", &kAvx2Tile, &kAvx2Perturb, &kAvx2Code, &kAvx2Fake, &kVnniMatmul, &kAvx2Hadamard};
 #endif
+
+bool have_vnni() {
+#if defined(FOGZO_HAVE_AVX2)
+    return have_avx2() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+           __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
+#else
+    return false;
+#endif
+}
 
 const Kernels* find(const char* name) {
     const bool automatic = std::strcmp(name, "auto") == 0;
 #if defined(FOGZO_HAVE_AVX2)
+    if ((automatic || std::strcmp(name, kVnni.name) == 0) && have_vnni()) {
+        return &kVnni;
+    }
     if ((automatic || std::strcmp(name, kAvx2.name) == 0) && have_avx2()) {
         return &kAvx2;
     }

@@ -89,6 +89,7 @@ struct MatmulKernels {
 extern const MatmulKernels kScalarMatmul;
 #if defined(FOGZO_HAVE_AVX2)
 extern const MatmulKernels kAvx2Matmul;
+extern const MatmulKernels kVnniMatmul;
 #endif
 
 // Word w of a run, its codes behind the run's end zero.

@@ -110,7 +110,9 @@ void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint
     }
 }
 
-void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel) {
+}  // namespace
+
+void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel) {
     switch (codes.bits) {
     case 1: return int8_panel_as<1, 1>(codes, run, mask, panel);
     case 2: return int8_panel_as<2, 1>(codes, run, mask, panel);
@@ -119,6 +121,8 @@ void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int wid
         return width == 2 ? int8_panel_as<8, 2>(codes, run, mask, panel) : int8_panel_as<8, 1>(codes, run, mask, panel);
     }
 }
+
+namespace {
 
 // Bytes of 32 k in the order of a panel's steps: step s, byte j is k = j * (8 / bits) + s of a word.
 inline __m256i permute(__m256i x, int bits) {
@@ -163,7 +167,9 @@ inline void store_order(__m256i bytes, int bits, int width, int count, int8_t* o
     }
 }
 
-int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out) {
+}  // namespace
+
+int32_t pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out) {
     const __m256i ones8 = _mm256_set1_epi8(1);
     const __m256i ones16 = _mm256_set1_epi16(1);
     __m256i sum = _mm256_setzero_si256();
@@ -190,7 +196,7 @@ int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int width, int8
     return total;
 }
 
-void add_column(const float* column, float factor, float* sums) {
+void add_column_avx2(const float* column, float factor, float* sums) {
     const __m256 by = _mm256_set1_ps(factor);
     for (int i = 0; i < kColumn; i += 8) {
         const __m256 product = _mm256_mul_ps(by, _mm256_loadu_ps(column + i));
@@ -198,7 +204,7 @@ void add_column(const float* column, float factor, float* sums) {
     }
 }
 
-float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
+float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes) {
     // As integers the magnitudes keep their order, and NaN is the largest.
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
     __m256i most = _mm256_setzero_si256();
@@ -240,9 +246,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
     return a;
 }
 
-}  // namespace
-
-const MatmulKernels kAvx2Matmul = {"avx2",           kMostNarrowCode, int8_panel, pack_int8,   int8_tile,
-                                   float_panel_avx2, float_tile_fma,  add_column, quantize_row};
+const MatmulKernels kAvx2Matmul = {"avx2",           kMostNarrowCode, int8_panel_avx2, pack_int8_avx2,   int8_tile,
+                                   float_panel_avx2, float_tile_fma,  add_column_avx2, quantize_row_avx2};
 
 }  // namespace fogzo

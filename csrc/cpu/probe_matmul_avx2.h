@@ -143,6 +143,12 @@ FOGZO_INLINE void load_columns(const float* y, int valid, __m256* y0, __m256* y1
     *y1 = _mm256_loadu_ps(y + 8);
 }
 
+// In probe_matmul_avx2.cpp.
+void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel);
+int32_t pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out);
+void add_column_avx2(const float* column, float factor, float* sums);
+float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes);
+
 // In probe_matmul_fma.cpp.
 void float_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, const float* scales, float step,
                       float low, float* panel);

@@ -475,7 +475,7 @@ def one(op: Callable[[Case], Prepared], rng: random.Random) -> tuple[str, str | 
     arguments, outputs, reference = op(c)
     name = op.__name__
     binding = getattr(_cpu, name)
-    _cpu.set_isa(rng.choice(("auto", "scalar")))
+    _cpu.set_isa(rng.choice(("auto", "avx2", "scalar")))
     if rng.random() < 0.35:
         what = break_one(c, arguments)
         if binding(*arguments.values()) == 0:

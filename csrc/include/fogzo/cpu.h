@@ -119,7 +119,7 @@ int64_t fogzo_cpu_probe_matmul_flips_workspace(int64_t x_sides, int64_t rows, in
 int fogzo_cpu_quantize_activation(const float* x, int8_t* codes, float* x_scale, int64_t rows, int64_t cols, int bits,
                                   int threads);
 
-// The instruction set in use, and its choice: "auto", "scalar", "avx2".
+// The instruction set in use, and its choice: "auto", "scalar", "avx2", "avx512-vnni".
 const char* fogzo_cpu_isa(void);
 int fogzo_cpu_set_isa(const char* name);
 

@@ -51,7 +51,8 @@ static inline const char* fogzo_status_text(int status) {
     case FOGZO_TOO_MANY_ELEMENTS:
         return "offset gives element numbers that are out of range, expected numbers from 0 to 2^35 - 1";
     case FOGZO_BAD_ISA:
-        return "isa is not available, expected auto, scalar, or avx2 where the CPU and the build have it";
+        return "isa is not available, expected auto, scalar, or avx2 or avx512-vnni where the CPU and the build have "
+               "it";
     case FOGZO_NO_DEVICE: return "device is missing, expected a CUDA device";
     case FOGZO_DEVICE_ERROR: return "device reported an error, expected none";
     case FOGZO_BAD_PITCH: return "row_pitch is out of range, expected a number from the number of columns to 2^35";
