@@ -117,17 +117,30 @@ def place(op: str, device: Any, kind: str) -> str:
 
 def is_contiguous(array: Array) -> bool:
     if kind(array) == "numpy":
-        return bool(array.flags.c_contiguous and array.flags.aligned)
+        return bool(array.flags.c_contiguous)
     return bool(array.is_contiguous())
 
 
 def contiguous(array: Array) -> Array:
     """The array itself where it is row-major, dense and aligned, else a copy that is."""
     if kind(array) == "numpy":
-        import numpy
+        flags = array.flags
+        return array if flags.c_contiguous and flags.aligned else array.copy()
+    array = array.contiguous().resolve_neg()
+    address = array.data_ptr()
+    return array.clone() if address & 7 and address % array.element_size() else array
 
-        return numpy.require(array, requirements=("C", "A")).reshape(array.shape)
-    return array.contiguous()
+
+def why_not_written(array: Array) -> tuple[str, str] | None:
+    """What keeps a kernel from writing to the array's memory, and what is expected."""
+    if not is_contiguous(array):
+        return "is not contiguous", "a contiguous array"
+    size = array.itemsize
+    if pointer(array) % size:
+        return f"is at an address that is no multiple of {size} bytes", "an aligned array"
+    if kind(array) == "numpy":
+        return None if array.flags.writeable else ("is read-only", "a writable array")
+    return ("is a lazy negation", "a plain tensor") if array.is_neg() else None
 
 
 def pointer(array: Array) -> int:
@@ -183,7 +196,9 @@ def _tensor(array: Array) -> Any:
         return array
     import torch
 
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+    size, flags = array.itemsize, array.flags
+    strange = any(stride < 0 or stride % size for stride in array.strides)
+    if strange or not (flags.writeable and flags.aligned):
         array = array.copy()
     return torch.from_numpy(array)
 
@@ -204,7 +219,7 @@ def extent(array: Array) -> tuple[int, int]:
     """First and one-past-last byte address that the array may touch; (0, 0) where it is empty."""
     if kind(array) == "torch" and array.is_contiguous():
         start = array.data_ptr()
-        return start, start + array.nbytes
+        return (start, start + array.nbytes) if start else (0, 0)  # none on the meta device
     if 0 in array.shape:
         return 0, 0
     size, strides = (

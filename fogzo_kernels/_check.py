@@ -107,7 +107,7 @@ def shape_view(op: str, array_shape: Sequence[int], kind: str, device: str) -> V
 @lru_cache(maxsize=4096)
 def _view(dims: tuple[int, ...], kind: str, device: str) -> View | None:
     """None for a shape that has no view."""
-    if not dims or math.prod(dims) > MAX_ELEMENTS:
+    if not dims or max(math.prod(dims), *dims) > MAX_ELEMENTS:
         return None
     rows, cols = (1, dims[0]) if len(dims) == 1 else (dims[0], math.prod(dims[1:]))
     return View(kind, device, dims, rows, cols)
@@ -116,6 +116,8 @@ def _view(dims: tuple[int, ...], kind: str, device: str) -> View | None:
 def _refuse_view(op: str, name: str, dims: Sequence[int]) -> NoReturn:
     if len(dims) == 0:
         fail(op, name, "has shape ()", "at least one dimension")
+    if math.prod(dims) == 0:
+        fail(op, name, f"has shape {tuple(dims)}", "dimensions of at most 2^35")
     fail(op, name, f"has {math.prod(dims)} elements", "at most 2^35")
 
 
@@ -279,10 +281,10 @@ def out(op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: s
         return
     dtype(op, name, array, dtype_name)
     shape(op, name, array, expected)
-    if not _array.is_contiguous(array):
-        fail(op, name, "is not contiguous", "a contiguous array")
-    if _array.kind(array) == "numpy" and not array.flags.writeable:
-        fail(op, name, "is read-only", "a writable array")
+    if _array.device_type(array) != "meta":
+        reason = _array.why_not_written(array)
+        if reason is not None:
+            fail(op, name, *reason)
 
 
 def no_overlap(
@@ -296,10 +298,27 @@ def no_overlap(
         if other is None:
             continue
         other_low, other_high = _array.extent(other)
-        if not (low < other_high and other_low < high):
+        if max(low, other_low) >= min(high, other_high):
             continue
         if not (same and (low, high) == (other_low, other_high) and _array.is_contiguous(other)):
             fail(op, name, f"overlaps {argument} in memory", f"memory apart from {argument}")
+
+
+def apart(op: str, outputs: dict[str, Any], inputs: dict[str, Any]) -> None:
+    """Refuse outputs that overlap each other or any input; entries that are None are left out."""
+    given = [(name, array, True) for name, array in outputs.items() if array is not None]
+    if not given:
+        return
+    given += [(name, array, False) for name, array in inputs.items() if array is not None]
+    spans = [(*_array.extent(array), name, written) for name, array, written in given]
+    last: dict[bool, tuple[int, str]] = {True: (0, ""), False: (0, "")}  # by written: furthest end
+    for low, high, name, written in sorted(span for span in spans if span[0] < span[1]):
+        for before in (True, False) if written else (True,):
+            end, other = last[before]
+            if low < end:
+                out, clash = (name, other) if written else (other, name)
+                fail(op, out, f"overlaps {clash} in memory", f"memory apart from {clash}")
+        last[written] = max(last[written], (high, name))
 
 
 def finite(op: str, argument: str, scale: Any) -> None:
@@ -320,6 +339,12 @@ def packed(op: str, value: Any, grid: Grid | None = None, argument: str = "packe
     shape(op, f"{argument}.data", value.data, packed_shape(value.shape, value.bits))
     if grid is not None and value.bits != grid.storage_bits:
         fail(op, f"{argument}.bits", f"is {value.bits}", f"{grid.storage_bits} for {grid}")
+
+
+def result_size(op: str, argument: str, got: str, dims: tuple[int, ...]) -> None:
+    """Refuse a result whose bytes no 64-bit size counts."""
+    if math.prod(dims) >= 2**60:
+        fail(op, argument, got, f"a result of fewer than 2^60 elements, not {dims}")
 
 
 def packed_shape(dims: tuple[int, ...], bits: int) -> tuple[int, ...]:

@@ -162,9 +162,8 @@ def test_inputs_with_other_strides_or_alignment_give_the_same_bits(backend, chan
 
 def test_unaligned_memory_is_copied():
     array = unaligned(np.arange(6, dtype=np.float32).reshape(2, 3))
-    assert not _array.is_contiguous(array)
     copy = _array.contiguous(array)
     assert copy.flags.aligned
     assert_same(copy, np.arange(6, dtype=np.float32).reshape(2, 3))
-    with pytest.raises(ValueError, match="out is not contiguous"):
+    with pytest.raises(ValueError, match="out is at an address that is no multiple of 4 bytes"):
         fk.noise((2, 3), "identity", **WHERE, out=array)

@@ -16,6 +16,8 @@ SIGN_TENSOR = 0xFFFFFFFF
 
 def element_numbers(rows: int, cols: int, offset: int, row_pitch: int, device: Any) -> Tensor:
     """k = offset + r * row_pitch + c, int64 [rows, cols]."""
+    if rows * cols == 0:  # the other size may be any
+        return torch.empty((rows, cols), dtype=torch.int64, device=device)
     r = torch.arange(rows, dtype=torch.int64, device=device)[:, None]
     c = torch.arange(cols, dtype=torch.int64, device=device)[None, :]
     return offset + r * row_pitch + c

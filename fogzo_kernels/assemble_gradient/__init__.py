@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch
+from .. import _array, _check, _dispatch
 
 
 @_dispatch.operation
@@ -154,6 +154,13 @@ def assemble_gradient_many(
         prepared.append(one)
         # scalars that all tensors share: as the first check has read them
         gamma, norm = one[1]["gamma"], one[1]["norm"]
+    if any(out is not None for out in outs):
+        written = {f"outs[{i}]": out for i, out in enumerate(outs)}
+        read = {f"scales[{i}]": call["scale"] for i, (_, call) in enumerate(prepared)}
+        for i, (grad, out) in enumerate(zip(grads, outs, strict=True)):
+            if out is None or _array.extent(grad) != _array.extent(out):
+                read[f"grads[{i}]"] = grad
+        _check.apart(op, written, {**read, "differences": differences})
     view = prepared[0][0]
     calls = [call for _, call in prepared]
     scales = tuple(call["scale"] for call in calls)

@@ -7,8 +7,10 @@ from torch import Tensor
 
 
 def hadamard(x: Tensor, block: int) -> Tensor:
+    if x.numel() == 0:  # of a width that may be any
+        return x.clone()
     parts = x.split(block_sizes(x.shape[-1], block), dim=-1)
-    return torch.cat([rotate(part) for part in parts], dim=-1) if parts else x.clone()
+    return torch.cat([rotate(part) for part in parts], dim=-1)
 
 
 def block_sizes(width: int, block: int) -> list[int]:

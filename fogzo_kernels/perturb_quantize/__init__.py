@@ -197,6 +197,8 @@ def perturb_quantize_many(
         prepared.append(one)
         # scalars that all tensors share: as the first check has read them
         gamma, norm = one[3]["gamma"], one[3]["norm"]
+    if outs is not None or flip_counts is not None:
+        _check.apart(op, *_arrays_of(prepared))
     view = prepared[0][0]
     cases = tuple(dict.fromkeys(case for _, case, _, _ in prepared))
     results = _dispatch.call(
@@ -243,6 +245,7 @@ def _prepare(
     gamma, norm = _check.gamma(op, gamma, v), _check.norm(op, norm, v)
     count = SIDES[sides] * draw.probes
     shape = (count, *v.shape)
+    _check.result_size(op, "probes", f"is {draw.probes}", shape)
     if form == "packed" and grid is not None:
         _check.packed_out(op, out, shape, grid.storage_bits)
     elif form == "flips" and out is not None:
@@ -252,8 +255,7 @@ def _prepare(
     if flip_count is not None and grid is None:
         _check.fail(op, "flip_count", "is given with grid None", "None, as nothing is rounded")
     _check.out(op, flip_count, (count,), "int64", "flip_count")
-    for name, array in (*parts.items(), ("flip_count", flip_count)):
-        _check.no_overlap(op, array, name, w=w, grad=grad, scale=scale)
+    _check.apart(op, {**parts, "flip_count": flip_count}, {"w": w, "grad": grad, "scale": scale})
     call = {
         "w": w,
         "grad": grad,
@@ -269,6 +271,18 @@ def _prepare(
         "view": v,
     }
     return v, (form, len(v.shape)), (out, flip_count), call
+
+
+def _arrays_of(prepared: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Outputs and inputs of all tensors, by the names an error gives them."""
+    outputs: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
+    for i, (_, (form, _), (out, flip_count), call) in enumerate(prepared):
+        for name, array in _out_arrays("", form, out).items():
+            outputs[name.replace("out", f"outs[{i}]")] = array
+        outputs[f"flip_counts[{i}]"] = flip_count
+        inputs |= {f"{name}s[{i}]": call[name] for name in ("w", "grad", "scale")}
+    return outputs, inputs
 
 
 def _out_arrays(op: str, form: str, out: Any) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def probe_matmul(
     if len(v.shape) == 3 and sides is not None and v.shape[0] != sides:
         _check.fail(op, "x", f"has shape {v.shape}", f"({sides}, M, {k}) to match codes")
     p = sides if sides is not None else v.shape[0] if len(v.shape) == 3 else 1
+    _check.result_size(op, "x", f"has shape {v.shape}", (p, v.shape[-2], n))
     weight = _check.shape_view(op, (n, k), v.kind, v.device)
     weight = _check.with_scale(op, weight, scale, "codes")
     int8 = _array.dtype_name(x) == "int8"

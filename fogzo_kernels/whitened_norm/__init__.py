@@ -46,6 +46,8 @@ def whitened_norm(
     for g, a in zip(grads, scales, strict=True):
         views.append(_check.weight(op, g, a, name="grads", first=grads[0], out=out))
     _check.out(op, out, (), "float32")
+    if out is not None:
+        _check.apart(op, {"out": out}, {f"grads[{i}]": g for i, g in enumerate(grads)})
     first = views[0]
     return _dispatch.call(
         op,
