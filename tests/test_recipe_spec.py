@@ -47,6 +47,8 @@ def test_learning_rate_prefers_the_option_then_lr_then_the_recipe() -> None:
         ("fogzo:gamma=1.5", "option gamma has '1.5', expected auto or a number from 0 to 1"),
         ("fogzo:gamma=nan", "option gamma has 'nan'"),
         ("fogzo:noise=normal", "option noise has 'normal', expected published or rademacher"),
+        ("fogzo:probe_fraction=0", "option probe_fraction has '0', expected a number over 0"),
+        ("n-spsa:difference=backward", "difference has 'backward', expected central or forward"),
         ("ste:lr=inf", "option lr has 'inf', expected a positive number"),
         ("fogzo:probes=1:probes=2", "option 'probes' twice"),
         ("ste,fogzo,ste", "estimators has 'ste' twice, expected each once"),

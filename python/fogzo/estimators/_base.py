@@ -63,7 +63,7 @@ class Estimator(ABC):
                 is called for every forward of the step, with the same random state; it must not
                 call backward() or zero_grad().
             batch: given, the closure is called as closure(batch): a tensor, or a dict, list or
-                tuple of tensors.
+                tuple of tensors; with probe_fraction < 1 they share one first dimension.
             scaler: a torch.amp.GradScaler; gradients are then scaled, as scaler.unscale_ and
                 scaler.step expect.
 

@@ -13,9 +13,12 @@ import fogzo_kernels as fk
 from fogzo_kernels import _check, _surrogate
 
 from ._base import Estimator, Forward, as_scalar
+from ._batch import first_rows
 from ._snapshot import Buffers, RandomStates
 from ._targets import InPlaceOfWeights, Target, as_rows
 from .record import Differences, Guided, Last
+
+SIDES = {"central": 2, "forward": 1}  # forwards of a probe, by the kind of difference
 
 
 class Probing(Estimator):
@@ -34,6 +37,8 @@ class Probing(Estimator):
         accumulate: int,
         on_nonfinite: str,
         allow_unused: bool,
+        difference: str,
+        probe_fraction: float,
     ) -> None:
         op = type(self).__name__
         _surrogate.check(op, "identity", noise)
@@ -50,6 +55,13 @@ class Probing(Estimator):
         _check.choice(op, "on_nonfinite", on_nonfinite, ("ste", "raise"))
         self.seed, self.noise, self.everything = seed % 2**64, noise, everything
         self.on_nonfinite = on_nonfinite
+        _check.choice(op, "difference", difference, tuple(SIDES))
+        text = "a number over 0 and at most 1"
+        fraction = _check.number(op, "probe_fraction", probe_fraction, 0.0, 1.0, text)
+        if fraction == 0:
+            _check.fail(op, "probe_fraction", f"is {probe_fraction!r}", text)
+        self.difference, self.probe_fraction = difference, fraction
+        self._part: Forward | None = None  # the closure with a part of the batch
         self.fallbacks: Tensor | int = 0
         self._warned = False
         if not self._targets:
@@ -60,11 +72,14 @@ class Probing(Estimator):
         self._d = sum(target.weight.numel() for target in self._targets)
         self._buffers = Buffers(model)
         self._random = RandomStates(self._parameters)
-        self._differences = Differences(self.probes)
+        self._differences = Differences(self.probes, SIDES[difference])
 
     def backward(self, closure: Any, batch: Any = None, scaler: Any = None) -> Tensor:
         if self.last is not None:
             self.last.release()
+        if self.probe_fraction < 1:
+            rows = first_rows(self._call, batch, self.probe_fraction)
+            self._part = lambda: closure(rows)
         self._random.keep()
         self._buffers.keep()
         try:
@@ -75,6 +90,8 @@ class Probing(Estimator):
             self._buffers.undo()
             self._random.rewind()
             raise
+        finally:
+            self._part = None
 
     backward.__doc__ = Estimator.backward.__doc__
 
@@ -96,6 +113,8 @@ class Probing(Estimator):
             "seed": self.seed,
             "noise": self.noise,
             "everything": self.everything,
+            "difference": self.difference,
+            "probe_fraction": self.probe_fraction,
         }
 
     def _estimate(
@@ -110,14 +129,18 @@ class Probing(Estimator):
         weights = [as_rows(target.weight) for target in targets]
         rounded = [target.name for target in targets if target.grid is not None]
         device = weights[0].device
-        flips = torch.zeros(self.probes, len(rounded), 2, dtype=torch.int64, device=device)
-        counts = iter(flips.view(-1, 2).unbind())
+        sides = SIDES[self.difference]
+        flips = torch.zeros(self.probes, len(rounded), sides, dtype=torch.int64, device=device)
+        counts = iter(flips.view(-1, sides).unbind())
         losses: list[Tensor] = []
+        probed = forward if self._part is None else self._part
+        last.forwards += sides * self.probes
         after = self._random.read()
         # the fused attention of eval mode rounds otherwise than what the guide was taken through
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
+            base = [] if sides == 2 else [self._base_loss(last)]
             for probe in range(self.probes):
                 pairs = fk.perturb_quantize_many(
                     weights,
@@ -125,19 +148,27 @@ class Probing(Estimator):
                     guided.scales,
                     guided.grids,
                     guided.surrogates,
+                    sides="both" if sides == 2 else "plus",
                     first_probe=probe,
                     flip_counts=[None if grid is None else next(counts) for grid in guided.grids],
                     **guided.draw,
                 )
                 for side in zip(*(pair.unbind() for pair in pairs), strict=True):
-                    losses.append(self._probe_loss(forward, targets, side))
+                    losses.append(self._probe_loss(probed, targets, side))
+                losses += base
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         self._random.write(after)
-        last._losses, last._flips = losses, (rounded, flips)
-        last.forwards += 2 * self.probes
+        last._losses, last._sides, last._flips = losses, sides, (rounded, flips)
         difference, finite = self._differences.of(losses)
         return guided.gradient(difference.to(device)), finite
+
+    def _base_loss(self, last: Last) -> Tensor:
+        """0-dim: the loss without perturbation, of the rows that the probes see."""
+        if self._part is None:
+            return last.loss
+        last.forwards += 1
+        return self._probe_loss(self._part, (), ())
 
     def _probe_loss(
         self, forward: Forward, targets: Sequence[Target], values: Sequence[Tensor]

@@ -36,6 +36,10 @@ class FOGZO(Probing):
             last.fallbacks), or "raise".
         allow_unused: accept quantized weights that the forward never uses.
         everything: perturb the float parameters too, by 1e-3 along u, without rounding.
+        difference: "central", or "forward": D_i = L(Q(W + e a v_i)) - L(Q(W)), one forward pass a
+            probe in place of two, for a difference whose even terms no longer cancel.
+        probe_fraction: f in (0, 1]: the probes see the first ceil(f B) rows of ``batch``, which
+            backward then needs; with "forward" one more pass measures L(Q(W)) on them.
 
     Raises:
         ValueError, TypeError: no quantized weight, or an argument outside its range.
@@ -60,6 +64,8 @@ class FOGZO(Probing):
         on_nonfinite: str = "ste",
         allow_unused: bool = False,
         everything: bool = False,
+        difference: str = "central",
+        probe_fraction: float = 1.0,
     ) -> None:
         super().__init__(
             model,
@@ -70,6 +76,8 @@ class FOGZO(Probing):
             accumulate=accumulate,
             on_nonfinite=on_nonfinite,
             allow_unused=allow_unused,
+            difference=difference,
+            probe_fraction=probe_fraction,
         )
         self.gamma = _gamma.max_gamma(self._op, gamma, self._d)
         self.ramp_steps = None if ramp_steps is None else self._count("ramp_steps", ramp_steps)

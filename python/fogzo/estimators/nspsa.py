@@ -24,7 +24,7 @@ class NSPSA(Probing):
     Args:
         model: with quantized layers.
         probes: n >= 1, two forward passes each.
-        seed, noise, accumulate, allow_unused: as FOGZO's.
+        seed, noise, accumulate, allow_unused, difference, probe_fraction: as FOGZO's.
         everything: perturb the float parameters too, by 1e-3 along u, without rounding; all that
             are trainable, whether the forward reads them or not.
         on_nonfinite: where a probe's loss is not finite: "ste" makes that step's G zero (there is
@@ -51,6 +51,8 @@ class NSPSA(Probing):
         accumulate: int = 1,
         on_nonfinite: str = "ste",
         allow_unused: bool = False,
+        difference: str = "central",
+        probe_fraction: float = 1.0,
     ) -> None:
         super().__init__(
             model,
@@ -61,6 +63,8 @@ class NSPSA(Probing):
             accumulate=accumulate,
             on_nonfinite=on_nonfinite,
             allow_unused=allow_unused,
+            difference=difference,
+            probe_fraction=probe_fraction,
         )
 
     def _step(self, forward: Forward, scaler: Any) -> Last:

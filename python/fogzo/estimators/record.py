@@ -70,8 +70,9 @@ class Last:
         norm: N, 0-dim float32; NaN without a guide.
         forwards: this call's cost, a forward 1, a backward 2.
         fallbacks: steps so far in which a probe's loss was not finite and G became g.
-        losses: float64 [n, 2], L+ and L- of each probe; n = 0 for a plain step.
-        difference: float64 [n], D = (L+ - L-) / 2.
+        losses: float64 [n, 2], L+ and L- of each probe (difference="forward": L+ and the loss
+            without perturbation); n = 0 for a plain step.
+        difference: float64 [n], D = (L+ - L-) / 2 (difference="forward": L+ less the other).
         predicted: float64 [n], P = v . g', the difference that g promises; NaN without a guide.
             Made when first read, until the next ``backward`` call.
         ratio: float64 [n], difference / predicted; NaN where predicted is 0.
@@ -82,6 +83,7 @@ class Last:
     gamma = 0.0
     norm: Tensor | float = math.nan
     _losses: Sequence[Tensor] = ()
+    _sides = 2
     _flips: tuple[list[str], Tensor] | None = None
     _guided: Guided | None = None
     _predicted: Tensor | None = None
@@ -105,7 +107,7 @@ class Last:
     @property
     def difference(self) -> Tensor:
         losses = self.losses
-        return (losses[:, 0] - losses[:, 1]) / 2
+        return (losses[:, 0] - losses[:, 1]) / self._sides
 
     @property
     def predicted(self) -> Tensor:
@@ -136,28 +138,35 @@ class Last:
 
 
 class Differences:
-    """Makes D of n probes, float32 [n], each rounded once from float64."""
+    """Makes D of n probes, float32 [n], each rounded once from float64.
 
-    def __init__(self, n: int) -> None:
+    ``sides``: how many perturbations lie between the two losses of a probe, 2 or 1.
+    """
+
+    def __init__(self, n: int, sides: int) -> None:
+        self._sides = sides
         # a tensor over host memory that plain floats are written into: no operation of torch's
         self._halves = array("f", bytes(4 * n))
         self._tensor = torch.frombuffer(self._halves, dtype=torch.float32)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Differences, (len(self._halves),)  # a copy shares memory with its own tensor
+        return Differences, (
+            len(self._halves),
+            self._sides,
+        )  # a copy shares memory with its own tensor
 
     def of(self, losses: list[Tensor]) -> tuple[Tensor, bool | None]:
-        """D of the losses L+, L-, L+, L-, ..., each 0-dim, until the next call.
+        """D of the losses L+, L- (or the base) of each probe in turn, 0-dim, until the next call.
 
         Returns:
             D, and whether all of it is finite (None where that is not readable without waiting).
         """
         if not all(loss.is_cpu for loss in losses):
             pairs = torch.stack(losses).double().view(-1, 2)
-            return ((pairs[:, 0] - pairs[:, 1]) / 2).float(), None
+            return ((pairs[:, 0] - pairs[:, 1]) / self._sides).float(), None
         numbers = [loss.item() for loss in losses]
         finite = True
         for i, (a, b) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
-            self._halves[i] = (a - b) / 2
+            self._halves[i] = (a - b) / self._sides
             finite = finite and math.isfinite(self._halves[i])
         return self._tensor, finite

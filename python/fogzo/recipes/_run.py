@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -111,7 +112,7 @@ class Run:
         started = time.perf_counter()
         self.optimizer.param_groups[0]["lr"] = learning_rate(self._peak, self.step, self.steps)
         batch = self._task.batch(self._batches.at(self.step))
-        loss = self.estimator.backward(lambda: self._task.loss(self.model, batch))
+        loss = self.estimator.backward(partial(self._task.loss, self.model), batch=batch)
         self.optimizer.step()
         self.optimizer.zero_grad()
         last = self.estimator.last

@@ -45,10 +45,20 @@ def _rate(text: str) -> float:
     return value
 
 
-def _noise(text: str) -> str:
-    if text not in ("published", "rademacher"):
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
         raise ValueError
-    return text
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError
+        return text
+
+    return parse
 
 
 @dataclass(frozen=True)
@@ -63,13 +73,16 @@ _OPTIONS = {
     "gamma": _Option(_gamma, "auto or a number from 0 to 1"),
     "ramp_steps": _Option(_count, "a whole number of at least 1"),
     "start": _Option(_start, "a whole number of at least 0"),
-    "noise": _Option(_noise, "published or rademacher"),
+    "noise": _Option(_one_of("published", "rademacher"), "published or rademacher"),
+    "difference": _Option(_one_of("central", "forward"), "central or forward"),
+    "probe_fraction": _Option(_fraction, "a number over 0 and at most 1"),
 }
+_PROBING = ("lr", "probes", "noise", "difference", "probe_fraction")
 
 _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "ste": (fogzo.STE, ("lr",)),
-    "fogzo": (fogzo.FOGZO, ("lr", "probes", "gamma", "ramp_steps", "start", "noise")),
-    "n-spsa": (fogzo.NSPSA, ("lr", "probes", "noise")),
+    "fogzo": (fogzo.FOGZO, (*_PROBING, "gamma", "ramp_steps", "start")),
+    "n-spsa": (fogzo.NSPSA, _PROBING),
 }
 
 
