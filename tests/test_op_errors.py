@@ -519,6 +519,33 @@ def test_a_bad_scale_late_in_a_list_leaves_every_output_alone(op):
     assert all((out == 165).all() for out in outs)
 
 
+def test_outputs_of_a_list_are_apart_from_each_other_and_from_foreign_inputs():
+    """Each may be its own gradient, but not another's: entries are written in any order."""
+    g = [weight(), weight() * 2]
+    kept = [one.clone() for one in g]
+    op = "assemble_gradient_many"
+    text = "{0} overlaps {1} in memory, expected memory apart from {1}"
+    refuse(op, text.format("outs[1]", "grads[0]"), grads=g, outs=[g[1], g[0]])
+    refuse(op, text.format("outs[0]", "grads[1]"), grads=g, outs=[g[1], None])
+    out = torch.full(SHAPE, 165.0)
+    refuse(op, text.format("outs[1]", "outs[0]"), grads=g, outs=[out, out])
+    assert (out == 165).all()
+    assert all(torch.equal(one, other) for one, other in zip(g, kept, strict=True))
+    assert assemble_many(grads=g, outs=g)[1] is g[1]
+    memory = torch.zeros(4 * 48)
+    views = [memory[48 * i : 48 * i + 96].view(2, *SHAPE) for i in range(2)]
+    op = "perturb_quantize_many"
+    refuse(op, text.format("outs[1]", "outs[0]"), outs=views)
+    count = torch.zeros(2, dtype=torch.int64)
+    text_of_count = text.format("flip_counts[1]", "flip_counts[0]")
+    refuse(op, text_of_count, flip_counts=[count, count], outs=[None, None])
+    bytes_of = [torch.zeros(2, 4, 3, dtype=U8) for _ in range(2)]
+    ws = [weight(), bytes_of[0].view(-1)[:24].view(torch.float32).view(1, 6)]
+    packed = [fk.Packed(bytes_of[0], 2, (2, *SHAPE)), None]
+    refuse(op, text.format("outs[0].data", "ws[1]"), ws=ws, grads=[weight(), torch.ones(1, 6)],
+           form="packed", outs=packed)  # fmt: skip
+
+
 def test_scale_rules():
     text = "rule is 'max', expected one of fixed, absmean, absmax, lsq, quest"
     refuse("compute_scale", text, rule="max")
