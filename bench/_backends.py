@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 import fogzo_kernels as fk
 
+from ._options import BenchError
+
 
 def backend_calls(
-    op: str, call: Callable[[], torch.Tensor], timed: tuple[str, ...] = ("cpu", "reference")
-) -> dict[str, Callable[[], torch.Tensor]]:
-    """A call per usable CPU backend, by name, each checked bit-equal to the reference's result.
+    op: str, call: Callable[[], Any], timed: tuple[str, ...] = ("cpu",)
+) -> dict[str, Callable[[], Any]]:
+    """A call per usable backend, by name, each checked bit-equal to the reference's result.
 
     Args:
         op: name in fk.capabilities().
-        call: runs the op on CPU tensors through the backend in force.
+        call: runs the op on CPU tensors through the backend in force; gives a tensor or several.
         timed: the backends wanted.
+
+    Raises:
+        BenchError: a backend's result differs from the reference's.
     """
 
-    def on(name: str) -> Callable[[], torch.Tensor]:
-        def forced() -> torch.Tensor:
+    def on(name: str) -> Callable[[], Any]:
+        def forced() -> Any:
             with fk.use_backend(name):
                 return call()
 
         return forced
 
-    with fk.use_backend("reference"):
-        expected = call().clone()
     usable = fk.capabilities()[op]
+    wanted = [name for name in timed if usable[name] is None]
+    expected = [tensor.clone() for tensor in _tensors(on("reference")())] if wanted else []
     calls = {}
-    for name in timed:
-        if usable[name] is not None:
-            continue
-        got = on(name)()
-        if not torch.equal(got, expected):
-            raise RuntimeError(f"bench {op}: {name} differs from the reference")
+    for name in wanted:
+        got = _tensors(on(name)())
+        if not all(torch.equal(*pair) for pair in zip(got, expected, strict=True)):
+            raise BenchError(f"{op}: {name} differs from the reference")
         calls[name] = on(name)
     return calls
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

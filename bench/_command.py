@@ -1,4 +1,4 @@
-"""`fogzo bench`: which benches there are, tests first, then numbers."""
+"""`fogzo bench`: options, tests first, then numbers; comparing, listing and drawing rows."""
 
 from __future__ import annotations
 
@@ -7,23 +7,46 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 
-from . import assemble_gradient, fake_quantize, noise, perturb_quantize, probe_matmul, step
-from ._report import SOURCE, Result, append, say
+from . import (
+    _plot,
+    _rows,
+    assemble_gradient,
+    fake_quantize,
+    hadamard,
+    noise,
+    pack,
+    perturb_quantize,
+    probe_matmul,
+    quantize,
+    quantize_activation,
+    step,
+    whitened_norm,
+)
+from ._options import BACKENDS, DTYPES, BenchError, Options, load_peer, parse_shape
+from ._report import SOURCE, say
 
-BENCHES = {
+BENCHES: dict[str, ModuleType] = {
     "step": step,
     "noise": noise,
     "fake_quantize": fake_quantize,
     "perturb_quantize": perturb_quantize,
     "assemble_gradient": assemble_gradient,
     "probe_matmul": probe_matmul,
+    "whitened_norm": whitened_norm,
+    "quantize": quantize,
+    "pack": pack,
+    "hadamard": hadamard,
+    "quantize_activation": quantize_activation,
 }
+# Functions of a --peer file: dequantize and unpack are measured by quantize and pack.
+PEERS = (*BENCHES, "dequantize", "unpack")
+CHOICES = ("shape", "bits", "probes", "dtype", "backend", "model")
 # Large blocks come from the heap and stay there; else page faults are measured, not work.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
 # Read when the libraries load.
@@ -48,19 +71,59 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _bits(text: str) -> int:
+    if text not in map(str, range(2, 9)):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected 2..8")
+    return int(text)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return parse_shape(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure operations and training steps against stock PyTorch. Without OP: all of them, "
+        "with every bar. Exits with 1 where a bar is missed. docs/benchmarking.md says how to "
+        "read a row."
+    )
     parser.add_argument(
         "ops", nargs="*", type=_name, metavar="OP", help=f"of {', '.join(BENCHES)} (default: all)"
     )
-    parser.add_argument("--model", choices=list(step.MODELS), default="mnist", help="for step")
-    parser.add_argument("--threads", type=_count, default=1, help="1 (default) measures CPU time")
-    parser.add_argument("--rounds", type=_count, default=60, help="samples of each variant")
-    parser.add_argument(
+    what = parser.add_argument_group("what is measured (--list says which OP takes what)")
+    what.add_argument("--shape", type=_shape, metavar="MxNxK")
+    what.add_argument("--bits", type=_bits, help="of a weight, 2..8 (default 2)")
+    what.add_argument("--probes", type=_count)
+    what.add_argument("--dtype", choices=DTYPES, help="of activations")
+    what.add_argument("--backend", choices=BACKENDS, help="of ours (default cpu)")
+    what.add_argument("--model", choices=list(step.MODELS), help="for step (default: each)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--threads", type=_count, default=1, help="1 (default) measures CPU time")
+    how.add_argument(
+        "--repeat", "--rounds", dest="repeat", type=_count, default=60,
+        help="samples of each variant (default 60)",
+    )  # fmt: skip
+    how.add_argument(
         "--isa", choices=("auto", "avx2"), default="auto", help="avx2 limits torch to it too"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="append one row per result")
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile peers out")
-    parser.add_argument("--no-tests", action="store_true", help="do not run the op's tests first")
+    how.add_argument("--peer", type=Path, metavar="FILE.py", help="a peer of your own")
+    how.add_argument("--no-compile", action="store_true", help="leave torch.compile peers out")
+    how.add_argument("--no-tests", action="store_true", help="do not run the op's tests first")
+    rows = parser.add_argument_group("rows")
+    rows.add_argument("--json", type=Path, metavar="FILE", help="append one row per result")
+    rows.add_argument("--plot", type=Path, metavar="FILE.png", help="draw what was measured")
+    rows.add_argument(
+        "--compare", type=Path, nargs=2, metavar=("OLD", "NEW"),
+        help="measure nothing; exit with 1 where NEW is slower than OLD beyond the noise",
+    )  # fmt: skip
+    rows.add_argument(
+        "--table", type=Path, nargs="+", metavar="FILE",
+        help="measure nothing; print the bars of these rows, medians over the runs, as Markdown",
+    )  # fmt: skip
+    rows.add_argument("--list", action="store_true", help="measure nothing; say what there is")
 
 
 def _tests_pass(name: str) -> bool:
@@ -77,53 +140,85 @@ def _tests_pass(name: str) -> bool:
     return selftest.digest(None) == selftest.digest("reference")
 
 
-def _results(name: str, args: argparse.Namespace) -> list[Callable[[], Result]]:
-    compiled = not args.no_compile
-    if name == "step":
-        return [partial(step.run, args.model, args.threads, args.rounds, compiled)]
-    if name == "fake_quantize":
-        return [partial(fake_quantize.run, args.threads, args.rounds, compiled)]
-    if name == "probe_matmul":
-        return [
-            partial(probe_matmul.run, case, args.threads, args.rounds)
-            for case in probe_matmul.CASES
-        ]
-    kinds = ("published", "rademacher")
-    if name == "perturb_quantize":
-        return [
-            partial(perturb_quantize.run, k, args.threads, args.rounds, compiled) for k in kinds
-        ]
-    module = noise if name == "noise" else assemble_gradient
-    return [partial(module.run, kind, args.threads, args.rounds) for kind in kinds]
+def _list() -> list[str]:
+    lines = []
+    for name, module in BENCHES.items():
+        lines.append(f"{name}: {module.ABOUT}")
+        takes = [f"--{what} {means}".rstrip() for what, means in module.TAKES.items()]
+        lines.append(f"  takes {'; '.join(takes)}")
+    return lines
+
+
+def _options(args: argparse.Namespace, names: list[str]) -> Options:
+    """The run's options; a choice that a named bench does not take is an error."""
+    given = {name: value for name in CHOICES if (value := getattr(args, name)) is not None}
+    for name in names:
+        for choice in given:
+            if choice not in BENCHES[name].TAKES:
+                raise BenchError(
+                    f"{name} takes no --{choice}, expected one of "
+                    + ", ".join(f"--{one}" for one in BENCHES[name].TAKES),
+                    2,
+                )
+    return Options(
+        threads=args.threads,
+        repeat=args.repeat,
+        compiled=not args.no_compile,
+        peer_name="" if args.peer is None else args.peer.name,
+        peer={} if args.peer is None else load_peer(args.peer, PEERS),
+        **given,
+    )
+
+
+def _measure(args: argparse.Namespace, words: list[str]) -> int:
+    names = args.ops or list(BENCHES)
+    options = _options(args, names)
+    if args.plot is not None:
+        _plot.require(args.plot)
+    torch.set_num_threads(args.threads)
+    passed: bool = True
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        if not args.no_tests and not _tests_pass(name):
+            raise BenchError(f"the tests of {name} failed, so there is no number")
+        for case in BENCHES[name].cases(options):
+            result = case()
+            print("\n".join(result.lines()), flush=True)
+            passed = passed and result.passes()
+            rows.append(result.row(args.threads, words))
+            if args.json is not None:
+                _rows.append(args.json, rows[-1])
+    if args.plot is not None:
+        _plot.draw(rows, args.plot)
+    return 0 if passed else 1
 
 
 def run(args: argparse.Namespace, words: list[str]) -> int:
-    """Run the named benches.
+    """Run the named benches, or one of --list, --compare, --table.
 
     Args:
         args: as add_arguments defines them.
         words: the command line behind `fogzo`, for the rows and for starting again.
 
     Returns:
-        0; 1 where tests fail or a bar is missed.
+        0; 1 where tests fail, a bar is missed or --compare finds a slow-down; 2 for a wrong use.
     """
-    needed = {**MALLOC, **(AVX2 if args.isa == "avx2" else {})}
-    if any(os.environ.get(name) != value for name, value in needed.items()):
-        environment = {**os.environ, **needed}
-        return subprocess.run(
-            [sys.executable, "-m", "fogzo.cli", *words], env=environment
-        ).returncode
-    torch.set_num_threads(args.threads)
-    passed, rows = True, []
-    for name in args.ops or BENCHES:
-        if not args.no_tests and not _tests_pass(name):
-            say(f"bench: the tests of {name} failed, so there is no number")
-            return 1
-        for measure in _results(name, args):
-            result = measure()
-            print("\n".join(result.lines()), flush=True)
-            passed = passed and result.passes()
-            rows.append(result.row(args.threads, words))
-    if args.json is not None:
-        append(args.json, rows)
-    return 0 if passed else 1
+    try:
+        if args.list:
+            print("\n".join(_list()))
+            return 0
+        if args.table:
+            print("\n".join(_rows.table([row for path in args.table for row in _rows.load(path)])))
+            return 0
+        if args.compare:
+            lines, slower = _rows.compare(*(_rows.load(path) for path in args.compare))
+            print("\n".join(lines))
+            return 1 if slower else 0
+        needed = {**MALLOC, **(AVX2 if args.isa == "avx2" else {})}
+        if any(os.environ.get(name) != value for name, value in needed.items()):
+            words = [sys.executable, "-m", "fogzo.cli", *words]
+            return subprocess.run(words, env={**os.environ, **needed}).returncode
+        return _measure(args, words)
+    except BenchError as error:
+        say(f"fogzo: bench: {error}")
+        return error.code

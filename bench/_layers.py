@@ -9,21 +9,34 @@ import torch
 from torch import Tensor
 
 import fogzo_kernels as fk
+from fogzo_kernels._reference.noise import probe_sign
+
+from ._options import Options, sizes
 
 COUNT = 18
 SIZE = (768, 768)
-GRID = fk.Grid("mid-rise", bits=2)
+BITS = 2
 GAMMA = 1e-4
 SEED, STEP = 0, 0
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Latent weights, gradients and scales; elements counts those of all weights."""
+    """Latent weights, gradients and scales of one size; elements counts those of all weights."""
 
     weights: list[Tensor]
     grads: list[Tensor]
     scales: list[Tensor]
+    bits: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        rows, cols = self.weights[0].shape
+        return rows, cols
+
+    @property
+    def grid(self) -> fk.Grid:
+        return fk.Grid("mid-rise", bits=self.bits)
 
     @property
     def elements(self) -> int:
@@ -33,14 +46,27 @@ class Layers:
         found: Tensor = fk.whitened_norm(self.grads, self.scales, "identity", noise=noise)
         return found
 
+    def about(self, **more: object) -> dict[str, object]:
+        """What a row says of them."""
+        shape: dict[str, object] = {"weights": len(self.weights), "size": list(self.size)}
+        return {**shape, "grid": f"mid-rise {self.bits}", **more}
 
-def make() -> Layers:
-    """Gaussian weights and gradients from a fixed seed."""
+
+def make(op: str, options: Options) -> Layers:
+    """Gaussian weights and gradients from a fixed seed, of the shape and bits asked for."""
+    count, *size = sizes(op, options.shape, (COUNT, *SIZE))
+    bits = options.bits or BITS
     generator = torch.Generator().manual_seed(0)
-    width = SIZE[1]
-    weights = [torch.randn(SIZE, generator=generator) / width**0.5 for _ in range(COUNT)]
-    grads = [torch.randn(SIZE, generator=generator) / width for _ in range(COUNT)]
-    return Layers(weights, grads, [fk.compute_scale(w, GRID) for w in weights])
+    width = size[1]
+    weights = [torch.randn(size, generator=generator) / width**0.5 for _ in range(count)]
+    grads = [torch.randn(size, generator=generator) / width for _ in range(count)]
+    grid = fk.Grid("mid-rise", bits=bits)
+    return Layers(weights, grads, [fk.compute_scale(w, grid) for w in weights], bits)
+
+
+def sign() -> float:
+    """s of probe 0 at our seed and step."""
+    return float(probe_sign(SEED, STEP, 0, torch.device("cpu")))
 
 
 def read(layers: Layers) -> Callable[[], None]:

@@ -1,23 +1,21 @@
-"""A bench's result: printed lines, bars, and the JSONL row with all that reproduces it."""
+"""A bench's result: printed columns, bars, and the JSONL row with all that reproduces it."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from fogzo._info import cpu_name, instruction_set, versions
-
+from ._machine import SOURCE, origin
 from ._measure import Times
 
-SOURCE = Path(__file__).resolve().parent.parent
+__all__ = ["SOURCE", "Bar", "Result", "copy_yardstick", "fastest", "ours_among", "say"]
+
+YARDSTICKS = ("read", "copy")
+_OURS = frozenset({"cpu", "reference", "triton", "cuda", "our", "FOGZO", "NSPSA"})
 
 
 @dataclass(frozen=True)
@@ -29,13 +27,20 @@ class Bar:
     most: float
 
 
+def ours_among(names: Iterable[str]) -> list[str]:
+    """The variants that are this project's: named by a backend or an estimator."""
+    return [name for name in names if name.replace(",", " ").split()[0] in _OURS]
+
+
 @dataclass
 class Result:
     """One bench: what was measured, on which shape, and which bars it has to meet.
 
     moved: bytes that one call of each variant has to read and write (0 where that says little);
     operations: multiplications and additions of one call (0 where that says little);
-    copy: times of torch's copy_ of copied bytes (read and written), the yardstick.
+    copy: times of torch's copy_ of copied bytes (read and written), the yardstick;
+    peak: operations a second of a large float32 matmul by torch, 0 where operations is;
+    notes: lines to print below.
     """
 
     op: str
@@ -46,6 +51,8 @@ class Result:
     copied: int
     moved: dict[str, int] = field(default_factory=dict)
     operations: int = 0
+    peak: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
     def ratio(self, bar: Bar) -> float:
         return self.times[bar.variant].median / self.times[bar.divisor].median
@@ -53,24 +60,53 @@ class Result:
     def passes(self) -> bool:
         return all(self.ratio(bar) <= bar.most for bar in self.bars)
 
+    def peers(self) -> list[str]:
+        """What ours are compared with: everything but ours and the yardsticks."""
+        ours = ours_among(self.times)
+        return [name for name in self.times if name not in ours and name not in YARDSTICKS]
+
+    def ratios(self) -> dict[str, dict[str, float]]:
+        """By variant of ours, its time over each peer's."""
+        return {
+            own: {peer: self.times[own].median / self.times[peer].median for peer in self.peers()}
+            for own in ours_among(self.times)
+        }
+
+    def _cells(self, name: str) -> list[str]:
+        times = self.times[name]
+        cells = [
+            name + (" *" if name in {bar.divisor for bar in self.bars} else ""),
+            f"{times.median * 1e6:.1f}",
+            f"{times.low * 1e6:.1f} .. {times.high * 1e6:.1f}",
+        ]
+        rate = self.moved.get(name, 0) / times.median / 1e9
+        share = rate / (self.copied / self.copy.median / 1e9)
+        cells += [f"{rate:.2f}", f"{100 * share:.0f} %"] if rate else ["", ""]
+        speed = self.operations / times.median / 1e9
+        cells.append(f"{speed:.1f}" if speed else "")
+        cells.append(f"{100e9 * speed / self.peak:.0f} %" if speed and self.peak else "")
+        for own in ours_among(self.times):
+            cells.append(f"{self.times[own].median / times.median:.3f}")
+        return cells
+
     def lines(self) -> list[str]:
-        """The result for reading: a line a variant, then a line a bar."""
+        """The result for reading: a line a variant, then the yardsticks, then a line a bar."""
         shape = ", ".join(f"{name} {value}" for name, value in self.shape.items())
-        copy_rate = self.copied / self.copy.median / 1e9
+        head = ["variant", "median us", "10 - 90 %", "GB/s", "of copy", "GOP/s", "of peak"]
+        head += [f"{own} / it" for own in ours_among(self.times)]
+        table = [head, *(self._cells(name) for name in self.times)]
+        used = [at for at in range(len(head)) if any(row[at] for row in table[1:])]
+        widths = [max(len(row[at]) for row in table) for at in used]
         lines = [f"{self.op}: {shape}"]
-        width = max(len(name) for name in self.times)
-        for name, times in self.times.items():
-            line = (
-                f"  {name.ljust(width)}  {times.median * 1e6:10.1f} us "
-                f"({times.low * 1e6:.1f} .. {times.high * 1e6:.1f})"
-            )
-            if self.moved.get(name):
-                rate = self.moved[name] / times.median / 1e9
-                line += f"  {rate:7.2f} GB/s, {100 * rate / copy_rate:.0f} % of a plain copy"
-            if self.operations:
-                line += f"  {self.operations / times.median / 1e9:7.1f} GOP/s"
-            lines.append(line)
-        lines.append(f"  plain copy of {self.copied:,} bytes: {copy_rate:.2f} GB/s")
+        for row in table:
+            cells = [row[at].rjust(width) for at, width in zip(used, widths, strict=True)]
+            lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+        lines.append("  * what a bar divides by: of several peers of a kind, the fastest")
+        rate = self.copied / self.copy.median / 1e9
+        lines.append(f"  plain copy of {self.copied:,} bytes: {rate:.2f} GB/s")
+        if self.peak:
+            lines.append(f"  peak, a large float32 matmul by torch: {self.peak / 1e9:.1f} GOP/s")
+        lines += [f"  {note}" for note in self.notes]
         for bar in self.bars:
             verdict = "PASS" if self.ratio(bar) <= bar.most else "MISS"
             found = f"{bar.variant} / {bar.divisor}: {self.ratio(bar):.3f}"
@@ -78,14 +114,18 @@ class Result:
         return lines
 
     def row(self, threads: int, command: list[str]) -> dict[str, Any]:
-        """The JSON record; times in seconds, sizes in bytes."""
-        commit, dirty = _commit()
+        """The JSON record; times in seconds, sizes in bytes, peak in operations a second."""
         return {
             "op": self.op,
             "shape": self.shape,
             "times": {name: times.plain() for name, times in self.times.items()},
+            "ours": ours_among(self.times),
+            "ratios": self.ratios(),
             "bytes": self.moved,
+            "operations": self.operations,
             "copy": {"bytes": self.copied, **self.copy.plain()},
+            "peak": self.peak,
+            "notes": self.notes,
             "bars": [
                 {
                     "variant": bar.variant,
@@ -96,44 +136,8 @@ class Result:
                 }
                 for bar in self.bars
             ],
-            "commit": commit,
-            "dirty": dirty,
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "instruction_set": instruction_set(),
-            "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-            "versions": versions(),
-            "threads": threads,
-            "command": " ".join(["fogzo", *command]),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            **origin(threads, command),
         }
-
-
-def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(SOURCE), *words], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def _commit() -> tuple[str | None, bool | None]:
-    """Commit of the source tree that this code lies in and whether it has changes; else None."""
-    top = _git("rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != SOURCE:
-        return None, None
-    return _git("rev-parse", "HEAD"), bool(
-        _git("status", "--porcelain", "--", ".", ":!bench/results")
-    )
-
-
-def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Append rows to a JSONL file."""
-    with open(path, "a", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row) + "\n")
 
 
 def fastest(times: dict[str, Times], among: list[str]) -> str:
@@ -149,3 +153,9 @@ def copy_yardstick(elements: int) -> tuple[Any, int]:
     """A call that copies float32 elements with torch, and the bytes it reads and writes."""
     source, target = torch.ones(elements), torch.empty(elements)
     return (lambda: target.copy_(source)), 8 * elements
+
+
+def matmul_yardstick(size: int = 768) -> tuple[Any, int]:
+    """A call that multiplies float32 matrices with torch, and its operations: the peak."""
+    left, right, out = torch.ones(size, size), torch.ones(size, size), torch.empty(size, size)
+    return (lambda: torch.mm(left, right, out=out)), 2 * size**3

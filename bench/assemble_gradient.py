@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,14 +14,18 @@ import fogzo_kernels as fk
 from . import _layers, peers
 from ._backends import backend_calls
 from ._measure import measure
+from ._options import Options, require_close
 from ._report import Result, copy_yardstick
 
 TESTS = ("test_assemble_gradient*.py", "test_noise*.py")
+ABOUT = "the corrected gradient from the seed and the differences"
+DIFFERENCE = 0.5
+TAKES = {"shape": "[weights x] N x K", "probes": "instead of 1 and 4", "backend": ""}
 
 
 def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor]:
-    differences = torch.linspace(-1, 1, probes) if probes > 1 else torch.tensor([0.5])
-    out = torch.empty(len(layers.grads), *_layers.SIZE)
+    differences = torch.tensor([DIFFERENCE, -1.0, 1.0, 2.0] * probes)[:probes]
+    out = torch.empty(len(layers.grads), *layers.size)
     norm = layers.norm(kind)
 
     def call() -> Tensor:
@@ -35,41 +41,52 @@ def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor
     return call
 
 
-def run(kind: str, threads: int, rounds: int) -> Result:
+def cases(options: Options) -> list[Callable[[], Result]]:
+    return [partial(run, kind, options) for kind in ("published", "rademacher")]
+
+
+def run(kind: str, options: Options) -> Result:
     """Measure G from one and from four probes.
 
-    The peer keeps its probe's noise in memory from the forward passes on, and draws nothing.
+    The peer keeps its probe's noise in memory from the forward passes on, and draws nothing. The
+    rounding of its other order of operations is below 1e-5 of the largest value.
 
     Args:
         kind: published (uniform) or rademacher.
-        threads: for torch and our kernels.
-        rounds: samples per variant.
+        options: shape, probes, backend and how to measure.
 
     Returns:
         Times; no bar.
     """
-    layers = _layers.make()
+    layers = _layers.make("assemble_gradient", options)
+    usable = options.backends("assemble_gradient")
     variants: dict[str, Callable[[], object]] = {}
-    for probes in (1, 4):
-        calls = backend_calls("assemble_gradient", _ours(layers, kind, probes), timed=("cpu",))
+    for probes in (options.probes,) if options.probes else (1, 4):
+        calls = backend_calls("assemble_gradient", _ours(layers, kind, probes), usable)
         variants |= {f"{name} n={probes}": call for name, call in calls.items()}
-    u = [
-        fk.noise(
-            _layers.SIZE, "identity", seed=_layers.SEED, step=_layers.STEP, tensor=t, noise=kind
-        )
-        for t in range(len(layers.grads))
-    ]
-    mixing = peers.mixing(_layers.GAMMA, layers.norm(kind).item(), kind)
-    stored = peers.stored_gradient(layers.grads, layers.scales, u, 0.5, mixing)
+    draw: dict[str, Any] = {"seed": _layers.SEED, "step": _layers.STEP, "noise": kind}
+    u = [fk.noise(layers.size, "identity", tensor=t, **draw) for t in range(len(layers.grads))]
+    along, across, radius = peers.mixing(_layers.GAMMA, layers.norm(kind).item(), kind)
+    mixing = (_layers.sign() * along, across, radius)
+    given: dict[str, Any] = {
+        "grads": layers.grads,
+        "scales": layers.scales,
+        "u": u,
+        "difference": DIFFERENCE,
+    }
+    theirs = {
+        "eager, noise kept": peers.stored_gradient(mix=mixing, **given),
+        **options.users("assemble_gradient", mix=mixing, **given),
+    }
+    for name, call in theirs.items():
+        require_close("assemble_gradient", name, call(), list(_ours(layers, kind, 1)()), 1e-5)
     yardstick, copied = copy_yardstick(layers.elements)
     times = measure(
-        {**variants, "eager, noise kept": stored, "copy": yardstick},
-        threads=threads,
-        rounds=rounds,
+        {**variants, **theirs, "copy": yardstick}, threads=options.threads, rounds=options.repeat
     )
     return Result(
         op="assemble_gradient",
-        shape={"weights": len(layers.grads), "size": list(_layers.SIZE), "noise": kind},
+        shape=layers.about(noise=kind),
         copy=times.pop("copy"),
         times=times,
         bars=[],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 import fogzo_kernels as fk
@@ -9,43 +11,50 @@ import fogzo_kernels as fk
 from . import _layers, peers
 from ._backends import backend_calls
 from ._measure import measure
+from ._options import Options, require_close
 from ._report import Bar, Result, fastest
 
 TESTS = ("test_fake_quantize*.py",)
+ABOUT = "quantized values of float32 weights, into tensors that are there"
+TAKES = {"shape": "[weights x] N x K", "bits": "2..8", "backend": ""}
 
 
-def run(threads: int, rounds: int, compiled: bool) -> Result:
-    """Measure 2-bit mid-rise values, scale per channel.
+def cases(options: Options) -> list[Callable[[], Result]]:
+    return [lambda: run(options)]
 
-    Args:
-        threads: for torch and our kernels.
-        rounds: samples per variant.
-        compiled: measure torch.compile too.
+
+def run(options: Options) -> Result:
+    """Measure mid-rise values, scale per channel.
 
     Returns:
         Times and the bars: 1.3 times copy_, 1 / 1.7 of the fastest eager variant.
     """
-    layers = _layers.make()
-    out = torch.empty(len(layers.weights), *_layers.SIZE)
+    layers = _layers.make("fake_quantize", options)
+    out = torch.empty(len(layers.weights), *layers.size)
 
     def ours() -> torch.Tensor:
         for w, scale, into in zip(layers.weights, layers.scales, out, strict=True):
-            fk.fake_quantize(w, scale, _layers.GRID, out=into)
+            fk.fake_quantize(w, scale, layers.grid, out=into)
         return out
 
-    variants = backend_calls("fake_quantize", ours, timed=("cpu",))
-    theirs = peers.fake_quantizers(layers.weights, layers.scales, compiled)
-    for name, call in theirs.items():
-        different = torch.stack(call()).ne(ours()).double().mean().item()
-        if different > 0:
-            raise RuntimeError(f"bench fake_quantize: {name} differs in {different:.2%} of values")
+    variants = backend_calls("fake_quantize", ours, options.backends("fake_quantize"))
+    theirs = peers.fake_quantizers(layers.weights, layers.scales, options.compiled, layers.bits)
+    users = options.users(
+        "fake_quantize", ws=layers.weights, scales=layers.scales, grid=layers.grid
+    )
+    for name, call in {**theirs, **users}.items():
+        require_close("fake_quantize", name, call(), list(ours()), 0)
     copy = _layers.copy(layers)
-    times = measure({**variants, **theirs, "copy": copy}, threads=threads, rounds=rounds)
+    times = measure(
+        {**variants, **theirs, **users, "copy": copy},
+        threads=options.threads,
+        rounds=options.repeat,
+    )
     eager = fastest(times, [name for name in theirs if name.startswith("eager")])
     bars = [Bar("cpu", "copy", 1.3), Bar("cpu", eager, 1 / 1.7)] if "cpu" in times else []
     return Result(
         op="fake_quantize",
-        shape={"weights": len(layers.weights), "size": list(_layers.SIZE), "grid": "mid-rise 2"},
+        shape=layers.about(),
         copy=times["copy"],
         times=times,
         bars=bars,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
 import fogzo_kernels as fk
@@ -9,9 +12,12 @@ import fogzo_kernels as fk
 from . import peers
 from ._backends import backend_calls
 from ._measure import measure
+from ._options import BenchError, Options, sizes
 from ._report import Result, copy_yardstick
 
 TESTS = ("test_noise*.py",)
+ABOUT = "one tensor of u of each kind"
+TAKES = {"shape": "N x K", "backend": ""}
 SIZE = (768, 768)
 
 
@@ -20,42 +26,47 @@ def _check_distribution(name: str, u: torch.Tensor) -> None:
     n = u.numel()
     mean, square = u.double().mean().item(), u.double().square().mean().item()
     if abs(mean) > 6 / n**0.5 or abs(square - 1) > 6 / n**0.5:
-        raise RuntimeError(
-            f"bench noise: {name} has mean {mean} and variance {square}, expected 0 and 1"
-        )
+        raise BenchError(f"noise: {name} has mean {mean} and variance {square}, expected 0 and 1")
 
 
-def run(kind: str, threads: int, rounds: int) -> Result:
+def cases(options: Options) -> list[Callable[[], Result]]:
+    return [partial(run, kind, options) for kind in ("published", "rademacher")]
+
+
+def run(kind: str, options: Options) -> Result:
     """Measure one tensor's u by each backend and by torch.
 
     Args:
         kind: published (uniform) or rademacher.
-        threads: for torch and our kernels.
-        rounds: samples per variant.
+        options: shape, backend and how to measure.
 
     Returns:
         Times; no bar.
     """
-    out = torch.empty(SIZE)
+    size = sizes("noise", options.shape, SIZE)
+    out = torch.empty(size)
 
     def ours() -> torch.Tensor:
         drawn: torch.Tensor = fk.noise(
-            SIZE, "identity", seed=0, step=0, tensor=0, noise=kind, out=out
+            size, "identity", seed=0, step=0, tensor=0, noise=kind, out=out
         )
         return drawn
 
-    peer = peers.NOISES[kind](torch.empty(SIZE))
-    _check_distribution("torch", peer())
-    _check_distribution("ours", ours())
-    variants = {**backend_calls("noise", ours), "torch": peer}
+    theirs = {"torch": peers.NOISES[kind](torch.empty(size))}
+    theirs |= options.users("noise", shape=size, kind=kind)
+    for name, call in {**theirs, "ours": ours}.items():
+        _check_distribution(name, call())
+    variants = backend_calls("noise", ours, options.backends("noise", ("cpu", "reference")))
     yardstick, copied = copy_yardstick(out.numel())
-    times = measure({**variants, "copy": yardstick}, threads=threads, rounds=rounds)
+    times = measure(
+        {**variants, **theirs, "copy": yardstick}, threads=options.threads, rounds=options.repeat
+    )
     return Result(
         op="noise",
-        shape={"size": list(SIZE), "noise": kind},
+        shape={"size": list(size), "noise": kind},
         copy=times.pop("copy"),
         times=times,
         bars=[],
         copied=copied,
-        moved=dict.fromkeys(variants, 4 * out.numel()),
+        moved=dict.fromkeys(times, 4 * out.numel()),
     )

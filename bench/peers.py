@@ -17,11 +17,13 @@ import fogzo
 import fogzo_kernels
 
 SQRT3 = math.sqrt(3)
+Call = Callable[[], Any]
 
 
-def mid_rise_2(w: Tensor, scale: Tensor) -> Tensor:
-    """2-bit mid-rise values: scale * (clamp(round(w / scale - 1/2), -2, 1) + 1/2)."""
-    return ((w * (1 / scale) - 0.5).round().clamp(-2, 1) + 0.5) * scale
+def mid_rise(w: Tensor, scale: Tensor, bits: int = 2) -> Tensor:
+    """Mid-rise values: scale * (clamp(round(w / scale - 1/2), -h, h - 1) + 1/2), h = 2^(bits-1)."""
+    half = 2 ** (bits - 1)
+    return ((w * (1 / scale) - 0.5).round().clamp(-half, half - 1) + 0.5) * scale
 
 
 class DetachLinear(nn.Module):
@@ -36,7 +38,7 @@ class DetachLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         w = self.weight
-        return F.linear(x, w + (mid_rise_2(w, self.scale) - w).detach())
+        return F.linear(x, w + (mid_rise(w, self.scale) - w).detach())
 
 
 class _RoundSTE(torch.autograd.Function):
@@ -106,9 +108,16 @@ def mixing(gamma: float, norm: float, noise: str) -> Mixing:
 
 
 def perturbed_pair(
-    w: Tensor, grad: Tensor, scale: Tensor, u: Tensor, along: float, across: float, radius: float
+    w: Tensor,
+    grad: Tensor,
+    scale: Tensor,
+    u: Tensor,
+    along: float,
+    across: float,
+    radius: float,
+    bits: int = 2,
 ) -> tuple[Tensor, Tensor]:
-    """Both sides of one probe as 2-bit mid-rise values, for given noise u (variance 1).
+    """Both sides of one probe as mid-rise values, for given noise u (variance 1).
 
     v = along * e a g + across * u;  values of w +- e a v.
 
@@ -119,27 +128,36 @@ def perturbed_pair(
     """
     step = scale * radius
     shift = (grad * step).mul_(along).add_(u, alpha=across).mul_(step)
-    return mid_rise_2(w + shift, scale), mid_rise_2(w - shift, scale)
+    return mid_rise(w + shift, scale, bits), mid_rise(w - shift, scale, bits)
 
 
 def perturbed_codes(
-    w: Tensor, grad: Tensor, scale: Tensor, u: Tensor, along: float, across: float, radius: float
+    w: Tensor,
+    grad: Tensor,
+    scale: Tensor,
+    u: Tensor,
+    along: float,
+    across: float,
+    radius: float,
+    bits: int = 2,
 ) -> tuple[Tensor, Tensor]:
-    """As perturbed_pair, in uint8 codes 0..3: four times less to write."""
+    """As perturbed_pair, in uint8 codes 0..2^bits - 1: four times less to write."""
+    half = 2 ** (bits - 1)
     x = w * (1 / scale)
     d = grad * (scale * radius) * along * radius + u * (across * radius)
     return (
-        ((x + d - 0.5).round().clamp(-2, 1) + 2).to(torch.uint8),
-        ((x - d - 0.5).round().clamp(-2, 1) + 2).to(torch.uint8),
+        ((x + d - 0.5).round().clamp(-half, half - 1) + half).to(torch.uint8),
+        ((x - d - 0.5).round().clamp(-half, half - 1) + half).to(torch.uint8),
     )
 
 
 def _perturbed_in_place(
-    w: Tensor, grad: Tensor, scale: Tensor, noise: str, mix: Mixing, room: list[Tensor]
+    w: Tensor, grad: Tensor, scale: Tensor, noise: str, mix: Mixing, room: list[Tensor], bits: int
 ) -> tuple[Tensor, Tensor]:
     """As perturbed_pair, into tensors that are there, in as few passes as eager torch allows."""
     along, across, radius = mix
     plus, minus, d = room
+    half = 2 ** (bits - 1)
     torch.mul(w, 1 / scale, out=plus)
     if noise == "published":
         bound = across * radius * SQRT3
@@ -150,7 +168,7 @@ def _perturbed_in_place(
     torch.sub(plus, d, out=minus).sub_(0.5)
     plus.add_(d).sub_(0.5)
     for side in (plus, minus):
-        side.round_().clamp_(-2, 1).add_(0.5).mul_(scale)
+        side.round_().clamp_(-half, half - 1).add_(0.5).mul_(scale)
     return plus, minus
 
 
@@ -161,6 +179,7 @@ def perturbers(
     noise: str,
     mix: Mixing,
     compiled: bool,
+    bits: int = 2,
 ) -> dict[str, Callable[[], object]]:
     """Both sides of one probe of every weight, noise drawn inside: calls by name."""
     triples = list(zip(ws, grads, scales, strict=True))
@@ -173,10 +192,10 @@ def perturbers(
         return torch.where(torch.rand_like(w) < 0.5, -1.0, 1.0)
 
     def values(w: Tensor, grad: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return perturbed_pair(w, grad, scale, draw(w), along, across, radius)
+        return perturbed_pair(w, grad, scale, draw(w), along, across, radius, bits)
 
     def codes(w: Tensor, grad: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return perturbed_codes(w, grad, scale, draw(w), along, across, radius)
+        return perturbed_codes(w, grad, scale, draw(w), along, across, radius, bits)
 
     def each(one: Callable[[Tensor, Tensor, Tensor], object]) -> Callable[[], object]:
         return lambda: [one(*triple) for triple in triples]
@@ -184,7 +203,7 @@ def perturbers(
     calls = {
         "eager values": each(values),
         "eager values, in place": lambda: [
-            _perturbed_in_place(*triple, noise, mix, tensors)
+            _perturbed_in_place(*triple, noise, mix, tensors, bits)
             for triple, tensors in zip(triples, room, strict=True)
         ],
         "eager codes": each(codes),
@@ -196,25 +215,26 @@ def perturbers(
 
 
 def fake_quantizers(
-    ws: list[Tensor], scales: list[Tensor], compiled: bool
+    ws: list[Tensor], scales: list[Tensor], compiled: bool, bits: int = 2
 ) -> dict[str, Callable[[], list[Tensor]]]:
-    """2-bit mid-rise values of every weight: calls by name."""
+    """Mid-rise values of every weight: calls by name."""
     pairs = list(zip(ws, scales, strict=True))
     out = [torch.empty_like(w) for w in ws]
+    half = 2 ** (bits - 1)
 
     def in_place() -> list[Tensor]:
         for (w, scale), into in zip(pairs, out, strict=True):
             torch.mul(w, 1 / scale, out=into)
-            into.sub_(0.5).round_().clamp_(-2, 1).add_(0.5).mul_(scale)
+            into.sub_(0.5).round_().clamp_(-half, half - 1).add_(0.5).mul_(scale)
         return out
 
     calls = {
-        "eager": lambda: [mid_rise_2(w, scale) for w, scale in pairs],
+        "eager": lambda: [mid_rise(w, scale, bits) for w, scale in pairs],
         "eager, in place": in_place,
     }
     if compiled:
-        one = torch.compile(mid_rise_2, dynamic=False)
-        calls["compile"] = lambda: [one(w, scale) for w, scale in pairs]
+        one = torch.compile(mid_rise, dynamic=False)
+        calls["compile"] = lambda: [one(w, scale, bits) for w, scale in pairs]
     return calls
 
 
@@ -243,8 +263,9 @@ def linears(x: Tensor, weight: Tensor) -> dict[str, Callable[[], Tensor]]:
     }
 
 
-def _fbgemm_weight(codes: Tensor, scale: Tensor, grid: fogzo_kernels.Grid) -> Any:
-    """The same weights for fbgemm: int8 of twice the value where that fits, else of its floor."""
+def _prepacked(codes: Tensor, scale: Tensor, grid: fogzo_kernels.Grid) -> Any:
+    """The same weights for the engine in force: int8 of twice the value where that fits, else of
+    its floor."""
     factor = 2 if grid.levels <= 64 else 1
     values = (codes.double() + grid.v_min) * factor
     zeros = torch.zeros(len(codes), dtype=torch.long)
@@ -254,7 +275,8 @@ def _fbgemm_weight(codes: Tensor, scale: Tensor, grid: fogzo_kernels.Grid) -> An
     return torch.ops.quantized.linear_prepack(integers, None)
 
 
-def fbgemm_linear(
+def quantized_linear(
+    engine: str,
     x8: Tensor,
     x_scale: float,
     codes: Tensor,
@@ -262,12 +284,12 @@ def fbgemm_linear(
     grid: fogzo_kernels.Grid,
     wanted: Tensor,
 ) -> Callable[[], Tensor]:
-    """fbgemm's u8s8 linear: weights packed and activations quantized beforehand, 8-bit results.
+    """u8s8 linear of fbgemm or onednn: weights packed, activations quantized beforehand.
 
-    The timed call ends at the 8-bit results, the checked value is their float32.
+    The timed call ends at 8-bit results, the checked value is their float32.
     """
-    torch.backends.quantized.engine = "fbgemm"
-    weight = _fbgemm_weight(codes, scale, grid)
+    torch.backends.quantized.engine = engine
+    weight = _prepacked(codes, scale, grid)
     given = torch.quantize_per_tensor(x8 * x_scale, x_scale, 128, torch.quint8)
     step = wanted.abs().max().item() / 127
     return lambda: torch.ops.quantized.linear(given, weight, step, 128)
@@ -278,7 +300,7 @@ def fbgemm_dynamic(
 ) -> Callable[[], Tensor]:
     """fbgemm's linear that quantizes float32 activations itself, one scale for all rows."""
     torch.backends.quantized.engine = "fbgemm"
-    weight = _fbgemm_weight(codes, scale, grid)
+    weight = _prepacked(codes, scale, grid)
     return lambda: torch.ops.quantized.linear_dynamic(x, weight, False)
 
 
@@ -291,3 +313,159 @@ def unpacked_linear(x: Tensor, data: Tensor, scale: Tensor) -> Callable[[], Tens
         return F.linear(x, codes.float().sub_(1.5).mul_(scale))
 
     return call
+
+
+def mid_rise_codes(w: Tensor, scale: Tensor, bits: int = 2) -> Tensor:
+    """Mid-rise codes 0 .. 2^bits - 1 in uint8."""
+    half = 2 ** (bits - 1)
+    return ((w * (1 / scale) - 0.5).round().clamp(-half, half - 1) + half).to(torch.uint8)
+
+
+def quantizers(
+    ws: list[Tensor], scales: list[Tensor], compiled: bool, bits: int
+) -> dict[str, Call]:
+    """Codes of every weight: calls by name."""
+    pairs = list(zip(ws, scales, strict=True))
+    half = 2 ** (bits - 1)
+    room, out = torch.empty_like(ws[0]), [torch.empty_like(w, dtype=torch.uint8) for w in ws]
+
+    def in_place() -> list[Tensor]:
+        for (w, scale), into in zip(pairs, out, strict=True):
+            torch.mul(w, 1 / scale, out=room)
+            into.copy_(room.sub_(0.5).round_().clamp_(-half, half - 1).add_(half))
+        return out
+
+    calls: dict[str, Call] = {
+        "eager": lambda: [mid_rise_codes(w, scale, bits) for w, scale in pairs],
+        "eager, in place": in_place,
+    }
+    if compiled:
+        one = torch.compile(mid_rise_codes, dynamic=False)
+        calls["compile"] = lambda: [one(w, scale, bits) for w, scale in pairs]
+    return calls
+
+
+def dequantizers(
+    codes: list[Tensor], scales: list[Tensor], compiled: bool, bits: int
+) -> dict[str, Call]:
+    """Values of every code: calls by name."""
+    pairs = list(zip(codes, scales, strict=True))
+    lowest = 0.5 - 2 ** (bits - 1)
+    out = [torch.empty_like(one, dtype=torch.float32) for one in codes]
+
+    def values(one: Tensor, scale: Tensor) -> Tensor:
+        return (one.float() + lowest) * scale
+
+    def in_place() -> list[Tensor]:
+        for (one, scale), into in zip(pairs, out, strict=True):
+            into.copy_(one).add_(lowest).mul_(scale)
+        return out
+
+    calls: dict[str, Call] = {
+        "eager": lambda: [values(one, scale) for one, scale in pairs],
+        "eager, in place": in_place,
+    }
+    if compiled:
+        fused = torch.compile(values, dynamic=False)
+        calls["compile"] = lambda: [fused(one, scale) for one, scale in pairs]
+    return calls
+
+
+def packers(codes: Tensor, bits: int, compiled: bool) -> dict[str, Call]:
+    """Codes in as few bytes as they need, lowest bits first: calls by name."""
+    each = 8 // bits
+
+    def pack(codes: Tensor) -> Tensor:
+        out = codes[..., 0::each].clone()
+        for at in range(1, each):
+            out |= codes[..., at::each] << (at * bits)
+        return out
+
+    calls: dict[str, Call] = {"eager": lambda: pack(codes)}
+    if compiled:
+        fused = torch.compile(pack, dynamic=False)
+        calls["compile"] = lambda: fused(codes)
+    return calls
+
+
+def unpackers(data: Tensor, bits: int, compiled: bool) -> dict[str, Call]:
+    """The codes inside packed bytes: calls by name."""
+    shifts = torch.arange(0, 8, bits, dtype=torch.uint8)
+
+    def unpack(data: Tensor) -> Tensor:
+        return (data[..., None] >> shifts).bitwise_and_(2**bits - 1).flatten(-2)
+
+    calls: dict[str, Call] = {"eager": lambda: unpack(data)}
+    if compiled:
+        fused = torch.compile(unpack, dynamic=False)
+        calls["compile"] = lambda: fused(data)
+    return calls
+
+
+def norms(
+    grads: list[Tensor], scales: list[Tensor], radius: float, compiled: bool
+) -> dict[str, Call]:
+    """The norm of all g * e * a: calls by name."""
+    room = [torch.empty_like(g) for g in grads]
+
+    def one(grads: list[Tensor], scales: list[Tensor]) -> Tensor:
+        whitened = [g * (a * radius) for g, a in zip(grads, scales, strict=True)]
+        return torch.stack([w.square().sum() for w in whitened]).sum().sqrt()
+
+    def in_place() -> Tensor:
+        for g, a, into in zip(grads, scales, room, strict=True):
+            torch.mul(g, a * radius, out=into)
+        return torch.stack(torch._foreach_norm(room)).norm()
+
+    def by_rows() -> Tensor:
+        squares = [
+            torch.linalg.vector_norm(g, dim=1, keepdim=True).mul_(a)
+            for g, a in zip(grads, scales, strict=True)
+        ]
+        return torch.stack(torch._foreach_norm(squares)).norm() * radius
+
+    calls: dict[str, Call] = {
+        "eager": lambda: one(grads, scales),
+        "eager, in place": in_place,
+        "eager, norms of rows": by_rows,
+    }
+    if compiled:
+        fused = torch.compile(one, dynamic=False)
+        calls["compile"] = lambda: fused(grads, scales)
+    return calls
+
+
+def rotations(x: Tensor, block: int) -> dict[str, Call]:
+    """Blocks of a row times the dense Hadamard matrix: calls by name."""
+    matrix = torch.ones(1, 1)
+    while len(matrix) < block:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    matrix = matrix * block**-0.5
+    blocks = x.view(-1, block)
+    out = torch.empty_like(blocks)
+    return {
+        "eager matmul": lambda: (blocks @ matrix).view(x.shape),
+        "eager matmul, preallocated": lambda: torch.mm(blocks, matrix, out=out).view(x.shape),
+    }
+
+
+def activation_quantizers(x: Tensor, compiled: bool) -> dict[str, Call]:
+    """int8 codes and a scale a row: calls by name."""
+
+    def one(x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.float()
+        scale = x.abs().amax(-1, keepdim=True) / 127
+        return (x / scale).round().clamp(-127, 127).to(torch.int8), scale[..., 0]
+
+    room, out = torch.empty(x.shape), torch.empty(x.shape, dtype=torch.int8)
+
+    def in_place() -> tuple[Tensor, Tensor]:
+        scale = torch.linalg.vector_norm(x, float("inf"), -1, keepdim=True).float() / 127
+        torch.div(x, scale, out=room)
+        return out.copy_(room.round_()), scale[..., 0]
+
+    calls: dict[str, Call] = {"eager": lambda: one(x), "eager, in place": in_place}
+    if compiled:
+        fused = torch.compile(one, dynamic=False)
+        calls["compile"] = lambda: fused(x)
+    return calls

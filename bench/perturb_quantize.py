@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,25 +14,44 @@ import fogzo_kernels as fk
 from . import _layers, peers
 from ._backends import backend_calls
 from ._measure import measure
+from ._options import BenchError, Options
 from ._report import Bar, Result, copy_yardstick, fastest
 
 TESTS = ("test_perturb_quantize*.py", "test_noise*.py")
+ABOUT = "all perturbed codes, packed, from one read of w and g"
+TAKES = {
+    "shape": "[weights x] N x K",
+    "bits": "2..8",
+    "probes": "beside 1, instead of 4",
+    "backend": "",
+}
 MOST_READS = {"published": 4.0, "rademacher": 2.0}
-PROBES = (1, 4)
+MORE_PROBES = 4
 EACH_FURTHER = 0.75  # of the time of one probe
 
 
+def cases(options: Options) -> list[Callable[[], Result]]:
+    return [partial(run, kind, options) for kind in ("published", "rademacher")]
+
+
+def _stored(layers: _layers.Layers) -> tuple[int, int]:
+    """Bits of a packed code, and bytes of a packed row."""
+    bits = next(width for width in (2, 4, 8) if width >= layers.bits)
+    return bits, -(-layers.size[1] * bits // 8)
+
+
 def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor]:
-    rows, cols = _layers.SIZE
-    data = torch.empty(len(layers.weights), 2 * probes, rows, cols // 4, dtype=torch.uint8)
-    outs = [fk.Packed(one, 2, (2 * probes, rows, cols)) for one in data]
+    rows, cols = layers.size
+    bits, width = _stored(layers)
+    data = torch.empty(len(layers.weights), 2 * probes, rows, width, dtype=torch.uint8)
+    outs = [fk.Packed(one, bits, (2 * probes, rows, cols)) for one in data]
     norm = layers.norm(kind)
 
     def call() -> Tensor:
         columns = zip(layers.weights, layers.grads, layers.scales, outs, strict=True)
         for tensor, (w, grad, scale, out) in enumerate(columns):
             fk.perturb_quantize(
-                w, grad, scale, _layers.GRID, "identity", seed=_layers.SEED, step=_layers.STEP,
+                w, grad, scale, layers.grid, "identity", seed=_layers.SEED, step=_layers.STEP,
                 tensor=tensor, probes=probes, gamma=_layers.GAMMA, norm=norm, noise=kind,
                 form="packed", out=out,
             )  # fmt: skip
@@ -40,37 +60,45 @@ def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor
     return call
 
 
-def _check_peer(layers: _layers.Layers, kind: str) -> None:
-    """With our u, N and s, eager torch must give our values but for ties.
+def _check(name: str, pair: Any, layers: _layers.Layers, kind: str) -> None:
+    """With our u, N and s, a peer must give our values of the first weight but for ties.
 
-    Its other order of operations may turn an x within a few ulp of an edge: at most 1e-4 of them.
+    Another order of operations may turn an x within a few ulp of an edge: at most 1e-4 of them.
     """
     w, grad, scale = layers.weights[0], layers.grads[0], layers.scales[0]
-    norm = layers.norm(kind)
-    draw: dict[str, Any] = {"seed": _layers.SEED, "step": _layers.STEP, "tensor": 0, "noise": kind}
     ours = fk.perturb_quantize(
-        w, grad, scale, _layers.GRID, "identity", gamma=_layers.GAMMA, norm=norm, **draw
-    )
-    u = fk.noise(_layers.SIZE, "identity", **draw)
-    mixing = peers.mixing(_layers.GAMMA, norm.item(), kind)
-    different = min(
-        (
-            ours
-            != torch.stack(peers.perturbed_pair(w, grad, scale, u, sign * mixing[0], *mixing[1:]))
-        )
-        .double()
-        .mean()
-        .item()
-        for sign in (1, -1)
-    )
+        w, grad, scale, layers.grid, "identity", seed=_layers.SEED, step=_layers.STEP, tensor=0,
+        noise=kind, gamma=_layers.GAMMA, norm=layers.norm(kind),
+    )  # fmt: skip
+    different = (ours != torch.stack(list(pair))).double().mean().item()
     if different > 1e-4:
-        raise RuntimeError(
-            f"bench perturb_quantize: eager differs in {different:.2%} of the values, expected "
-            "at most 0.01 %"
+        raise BenchError(
+            f"perturb_quantize: {name} differs in {different:.2%} of the values, expected at most "
+            "0.01 %"
         )
 
 
-def run(kind: str, threads: int, rounds: int, compiled: bool) -> Result:
+def _peers(layers: _layers.Layers, kind: str, options: Options) -> dict[str, Callable[[], object]]:
+    """Peers to time by name, the user's too; their formula is checked with our noise first."""
+    along, across, radius = peers.mixing(_layers.GAMMA, layers.norm(kind).item(), kind)
+    mix = (_layers.sign() * along, across, radius)
+    draw: dict[str, Any] = {"seed": _layers.SEED, "step": _layers.STEP, "noise": kind}
+    u = [fk.noise(layers.size, "identity", tensor=t, **draw) for t in range(len(layers.weights))]
+    first = (layers.weights[0], layers.grads[0], layers.scales[0])
+    _check("eager", peers.perturbed_pair(*first, u[0], *mix, layers.bits), layers, kind)
+    theirs = peers.perturbers(
+        layers.weights, layers.grads, layers.scales, kind, mix, options.compiled, layers.bits
+    )
+    given: dict[str, Any] = {
+        "ws": layers.weights, "grads": layers.grads, "scales": layers.scales,
+        "grid": layers.grid, "kind": kind, "mix": mix,
+    }  # fmt: skip
+    for name, call in options.users("perturb_quantize", u=u, **given).items():
+        _check(name, call()[0], layers, kind)
+    return {**theirs, **options.users("perturb_quantize", u=None, **given)}
+
+
+def run(kind: str, options: Options) -> Result:
     """Measure one probe's pair and four probes' pairs.
 
     The peers draw their noise inside, as a user would, and give values, or codes of one byte,
@@ -78,56 +106,45 @@ def run(kind: str, threads: int, rounds: int, compiled: bool) -> Result:
 
     Args:
         kind: published (uniform) or rademacher.
-        threads: for torch and our kernels.
-        rounds: samples per variant.
-        compiled: measure torch.compile too.
+        options: shape, bits, probes, backend and how to measure.
 
     Returns:
         Times and the bars: times of reading w and g, of the fastest eager and the fastest compiled
         peer, and the share of one probe that each further probe takes.
     """
-    layers = _layers.make()
-    _check_peer(layers, kind)
+    layers = _layers.make("perturb_quantize", options)
+    more = options.probes or MORE_PROBES
+    usable = options.backends("perturb_quantize")
     variants: dict[str, Callable[[], object]] = {}
-    for probes in PROBES:
-        calls = backend_calls("perturb_quantize", _ours(layers, kind, probes), timed=("cpu",))
+    for probes in sorted({1, more}):
+        calls = backend_calls("perturb_quantize", _ours(layers, kind, probes), usable)
         variants |= {f"{name} n={probes}": call for name, call in calls.items()}
-    theirs = peers.perturbers(
-        layers.weights, layers.grads, layers.scales, kind,
-        peers.mixing(_layers.GAMMA, layers.norm(kind).item(), kind), compiled,
-    )  # fmt: skip
+    theirs = _peers(layers, kind, options)
     yardstick, copied = copy_yardstick(2 * layers.elements)
     times = measure(
         {**variants, **theirs, "read": _layers.read(layers), "copy": yardstick},
-        threads=threads,
-        rounds=rounds,
+        threads=options.threads,
+        rounds=options.repeat,
     )
     bars = []
     if "cpu n=1" in times:
-        bars = [
-            Bar("cpu n=1", "read", MOST_READS[kind]),
-            Bar("cpu n=4", "cpu n=1", 1 + 3 * EACH_FURTHER),
-        ]
+        bars = [Bar("cpu n=1", "read", MOST_READS[kind])]
+        if more > 1:
+            bars.append(Bar(f"cpu n={more}", "cpu n=1", 1 + (more - 1) * EACH_FURTHER))
         for group, least in (("eager", 6.0), ("compile", 5.0)):
             names = [name for name in theirs if name.startswith(group)]
             if names and kind == "published":
                 bars.append(Bar("cpu n=1", fastest(times, names), 1 / least))
-    packed = layers.elements // 2  # both sides of a probe
+    pair = 2 * len(layers.weights) * layers.size[0] * _stored(layers)[1]
     return Result(
         op="perturb_quantize",
-        shape={
-            "weights": len(layers.weights),
-            "size": list(_layers.SIZE),
-            "grid": "mid-rise 2",
-            "form": "packed",
-            "noise": kind,
-        },
+        shape=layers.about(form="packed", noise=kind),
         copy=times.pop("copy"),
         times=times,
         bars=bars,
         copied=copied,
         moved={
             "read": 8 * layers.elements,
-            **{f"cpu n={n}": 8 * layers.elements + n * packed for n in PROBES},
+            **{name: 8 * layers.elements + int(name.split("=")[1]) * pair for name in variants},
         },
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -15,9 +16,12 @@ import fogzo_kernels as fk
 
 from . import peers
 from ._measure import measure
-from ._report import Bar, Result, copy_yardstick, fastest
+from ._options import BenchError, Options, sizes
+from ._report import Bar, Result, copy_yardstick, fastest, matmul_yardstick
 
 TESTS = ("test_probe_matmul*.py", "test_quantize_activation.py")
+ABOUT = "low-bit weights times activations, for all probes at once"
+TAKES = {"shape": "M x N x K", "bits": "2..8", "dtype": "int8, float32, bfloat16", "backend": ""}
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,11 @@ class Case:
     n: int
     k: int
     bits: int
-    x: str  # "int8", "int8, quantized inside", "float32"
+    x: str  # "int8", "int8, quantized inside", "float32", "bfloat16"
     bars: dict[str, float]
 
 
-FLOAT, FBGEMM, EAGER = "float32", "fbgemm", "eager unpack"
+FLOAT, FBGEMM, ONEDNN, EAGER = "float32", "fbgemm", "onednn", "eager unpack"
 CASES = (
     Case(512, 768, 768, 2, "int8", {FLOAT: 2.5, FBGEMM: 1.4}),
     Case(2048, 768, 768, 2, "int8", {FLOAT: 2.5, FBGEMM: 1.4}),
@@ -49,16 +53,38 @@ CASES = (
 )
 
 
-def run(case: Case, threads: int, rounds: int) -> Result:
+def cases(options: Options) -> list[Callable[[], Result]]:
+    """The committed cases that fit the choices, else one of that shape with no bar."""
+    m, n, k = sizes("probe_matmul", options.shape, (512, 768, 768))
+    found = [
+        case
+        for case in CASES
+        if (options.shape is None or (case.m, case.n, case.k) == (m, n, k))
+        and options.bits in (None, case.bits)
+        and (options.dtype is None or case.x.startswith(options.dtype))
+    ]
+    own = Case(m, n, k, options.bits or 2, options.dtype or "int8", {})
+    return [partial(run, case, options) for case in found or [own]]
+
+
+def _limit(name: str, case: Case) -> float:
+    """How far a result may be off, as a share of the largest: its own rounding."""
+    if name in (FBGEMM, ONEDNN):
+        return 0.6 / 127
+    if "inside" in case.x or name == "fbgemm dynamic":
+        return 0.05
+    return 2**-7 if case.x == "bfloat16" else 1e-5
+
+
+def run(case: Case, options: Options) -> Result:
     """Measure one case.
 
     The peers multiply the same numbers; each is checked against the product in float64: to 1e-5 of
-    the largest result, fbgemm's 8-bit result to 0.6 of its step.
+    the largest result, an 8-bit result to 0.6 of its step.
 
     Args:
         case: shape and bars.
-        threads: for torch and our kernels.
-        rounds: samples per variant.
+        options: backend and how to measure.
 
     Returns:
         Times and bars.
@@ -75,6 +101,7 @@ def run(case: Case, threads: int, rounds: int) -> Result:
     rows = x8 * x_scale[:, None] if case.x == "int8" else x
     wanted = rows.double() @ weight.double().mT
     out = torch.empty(1, case.m, case.n)
+    half, half_out = x.bfloat16(), out.bfloat16()
 
     def int8() -> torch.Tensor:
         return fk.probe_matmul(x8, packed, scale, grid, x_scale=x_scale, out=out)[0]
@@ -86,24 +113,39 @@ def run(case: Case, threads: int, rounds: int) -> Result:
     def float32() -> torch.Tensor:
         return fk.probe_matmul(x, packed, scale, grid, out=out)[0]
 
-    ours = {"int8": int8, "float32": float32}.get(case.x, inside)
-    variants: dict[str, Callable[[], torch.Tensor]] = {"cpu": ours, **peers.linears(rows, weight)}
+    def bfloat16() -> torch.Tensor:
+        return fk.probe_matmul(half, packed, scale, grid, out=half_out)[0]
+
+    ours = {"int8": int8, "float32": float32, "bfloat16": bfloat16}.get(case.x, inside)
+    variants = {**_on(ours, options), **peers.linears(rows, weight)}
+    given = (x8, float(x_scale[0]), codes, scale, grid, wanted)
     if case.x == "int8":
-        variants[FBGEMM] = peers.fbgemm_linear(x8, float(x_scale[0]), codes, scale, grid, wanted)
+        for engine in (FBGEMM, ONEDNN):
+            variants[engine] = peers.quantized_linear(engine, *given)
+    elif case.x == "bfloat16":
+        variants["bfloat16 linear"] = peers.linears(half, weight.bfloat16())["float32 linear"]
     elif case.x != "float32":
         variants["fbgemm dynamic"] = peers.fbgemm_dynamic(x, codes, scale, grid)
     elif EAGER in case.bars:
         variants[EAGER] = peers.unpacked_linear(x, packed.data, scale)
+    variants |= options.users(
+        "probe_matmul", x=rows, weight=weight, codes=codes, scale=scale, grid=grid
+    )
     most = wanted.abs().max().item()
     for name, call in variants.items():
-        limit = {FBGEMM: 0.6 * most / 127, "fbgemm dynamic": 0.05 * most}.get(name, 1e-5 * most)
         got = call()
         got = got.dequantize() if got.is_quantized else got
         error = (got.double() - wanted).abs().max().item()
-        if error > (0.05 * most if "inside" in case.x else limit):
-            raise RuntimeError(f"bench probe_matmul: {name} is off by {error}, largest {most}")
+        if error > _limit(name, case) * most:
+            raise BenchError(f"probe_matmul: {name} is off by {error}, largest {most}")
     yardstick, copied = copy_yardstick(case.m * case.k)
-    times = measure({**variants, "copy": yardstick}, threads=threads, rounds=rounds)
+    matmul, operations = matmul_yardstick()
+    times = measure(
+        {**variants, "copy": yardstick, "peak": matmul},
+        threads=options.threads,
+        rounds=options.repeat,
+    )
+    peak = operations / times.pop("peak").median
     kinds = {
         FLOAT: fastest(times, [name for name in times if name.startswith(FLOAT)]),
         FBGEMM: FBGEMM,
@@ -121,7 +163,30 @@ def run(case: Case, threads: int, rounds: int) -> Result:
         },
         copy=times.pop("copy"),
         times=times,
-        bars=[Bar("cpu", kinds[kind], round(1 / ratio, 4)) for kind, ratio in case.bars.items()],
+        bars=[
+            Bar("cpu", kinds[kind], round(1 / ratio, 4))
+            for kind, ratio in case.bars.items()
+            if "cpu" in times
+        ],
         copied=copied,
         operations=2 * case.m * case.n * case.k,
+        peak=peak,
     )
+
+
+def _on(
+    call: Callable[[], torch.Tensor], options: Options
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """Ours by the backend it runs on; the one that is chosen by itself is not forced."""
+    usable = fk.capabilities()["probe_matmul"]
+    if options.backend is None and usable["cpu"] is None:
+        return {"cpu": call}
+
+    def on(name: str) -> Callable[[], torch.Tensor]:
+        def forced() -> torch.Tensor:
+            with fk.use_backend(name):
+                return call()
+
+        return forced
+
+    return {name: on(name) for name in options.backends("probe_matmul", ("reference",))}

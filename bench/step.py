@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,14 +17,22 @@ from fogzo import recipes
 
 from . import peers
 from ._measure import measure
+from ._options import BenchError, Options
 from ._report import Bar, Result, copy_yardstick, fastest, say
 
 MODELS = {"mnist": "mnist"}
 TESTS = ("test_estimator*.py", "test_layers*.py")
+ABOUT = "whole training steps, optimizer included"
+TAKES = {"model": ", ".join(MODELS)}
 LR = 1e-3
 CHECK_STEPS = 3
 
 Step = Callable[[], Tensor]
+
+
+def cases(options: Options) -> list[Callable[[], Result]]:
+    models = [options.model] if options.model else list(MODELS)
+    return [partial(run, model, options) for model in models]
 
 
 def our_step(model: nn.Module, estimator: Any, batch: tuple[Tensor, Tensor], lr: float) -> Step:
@@ -64,19 +73,17 @@ def check_equal(name: str, peer: Step, ours: Step, exact: bool) -> None:
     for number in range(CHECK_STEPS):
         got, expected = peer().item(), ours().item()
         if got != expected if exact else abs(got - expected) > 1e-3 * abs(expected):
-            raise RuntimeError(
-                f"bench step: {name} has loss {got} at step {number}, expected our STE's {expected}"
+            raise BenchError(
+                f"step: {name} has loss {got} at step {number}, expected our STE's {expected}"
             )
 
 
-def run(model: str, threads: int, rounds: int, compile_peers: bool) -> Result:
+def run(model: str, options: Options) -> Result:
     """Measure one training step of each variant.
 
     Args:
         model: mnist.
-        threads: for torch and our kernels.
-        rounds: samples per variant.
-        compile_peers: also try torch.compile (needs a C++ compiler).
+        options: how to measure; torch.compile needs a C++ compiler.
 
     Returns:
         Times; bars: our STE at most 1.05 times, FOGZO n = 1 at most 2.2 times the fastest plain
@@ -88,8 +95,8 @@ def run(model: str, threads: int, rounds: int, compile_peers: bool) -> Result:
     batch = task.batch(torch.randperm(task.examples, generator=generator)[: recipe.batch_size])
     quantized = recipe.model(0)
     assert isinstance(quantized, nn.Sequential)
-    compiled = compile_peers and shutil.which("g++") is not None
-    if compile_peers and not compiled:
+    compiled = options.compiled and shutil.which("g++") is not None
+    if options.compiled and not compiled:
         say("torch.compile is not measured: it needs g++ (apt-get install -y g++)")
 
     variants: dict[str, Step] = {}
@@ -97,6 +104,11 @@ def run(model: str, threads: int, rounds: int, compile_peers: bool) -> Result:
         ours = copy.deepcopy(quantized)
         step = peers.ste_step(peer, batch, LR)
         check_equal(name, step, our_step(ours, fogzo.STE(ours), batch, LR), "Function" in name)
+        variants[name] = step
+    given = {"model": copy.deepcopy(quantized), "batch": batch, "lr": LR}
+    for name, step in options.users("step", **given).items():
+        ours = copy.deepcopy(quantized)
+        check_equal(name, step, our_step(ours, fogzo.STE(ours), batch, LR), False)
         variants[name] = step
     names = list(variants)
     for name, estimator in (("our STE", fogzo.STE), ("FOGZO n = 1", fogzo.FOGZO)):
@@ -107,7 +119,10 @@ def run(model: str, threads: int, rounds: int, compile_peers: bool) -> Result:
     yardstick, copied = copy_yardstick(elements)
     # Samples of many steps: what a training loop repeats, not what it costs to come from elsewhere.
     times = measure(
-        {**variants, "copy": yardstick}, threads=threads, rounds=rounds, sample_seconds=0.02
+        {**variants, "copy": yardstick},
+        threads=options.threads,
+        rounds=options.repeat,
+        sample_seconds=0.02,
     )
     copy_times = times.pop("copy")
     divisor = fastest(times, names)

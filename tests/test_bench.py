@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from fogzo_bench import _command, _measure, _report, peers, step
+from fogzo_bench import _command, _layers, _measure, _options, _report, _rows, peers, step
 
 import fogzo
 from fogzo import recipes
@@ -22,11 +24,11 @@ def result(ours: float) -> _report.Result:
     return _report.Result(
         op="step",
         shape={"model": "mnist"},
-        times={"a": times(1.0), "b": times(2.0), "ours": times(ours)},
-        bars=[_report.Bar("ours", "a", 1.05)],
+        times={"a": times(1.0), "b": times(2.0), "our own": times(ours)},
+        bars=[_report.Bar("our own", "a", 1.05)],
         copy=times(0.5),
         copied=10**9,
-        moved={"ours": 10**9},
+        moved={"our own": 10**9},
     )
 
 
@@ -76,13 +78,28 @@ def test_fastest_peer_is_the_divisor() -> None:
 def test_bars(ours: float, verdict: str) -> None:
     found = result(ours)
     assert found.passes() == (verdict == "PASS")
-    assert f"  {verdict}  ours / a: {ours:.3f}, bar 1.05" in found.lines()
+    assert f"  {verdict}  our own / a: {ours:.3f}, bar 1.05" in found.lines()
     assert found.row(1, ["bench", "step"])["bars"][0]["pass"] == (verdict == "PASS")
 
 
-def test_lines_give_bytes_and_share_of_a_plain_copy() -> None:
-    (line,) = (line for line in result(1.0).lines() if line.startswith("  ours"))
-    assert line.endswith("1.00 GB/s, 50 % of a plain copy")
+def test_columns_give_rates_shares_and_the_ratio_to_each_peer() -> None:
+    found = result(1.0)
+    found.operations, found.peak = 3 * 10**9, 6e9
+    head, a, b, ours = (re.split("  +", line.strip()) for line in found.lines()[1:5])
+    assert head == [
+        "variant", "median us", "10 - 90 %", "GB/s", "of copy", "GOP/s", "of peak", "our own / it",
+    ]  # fmt: skip
+    assert ours == [
+        "our own", "1000000.0", "500000.0 .. 2000000.0", "1.00", "50 %", "3.0", "50 %", "1.000",
+    ]  # fmt: skip
+    assert a[0] == "a *"
+    assert (a[-1], b[-1]) == ("1.000", "0.500")
+    assert found.ratios() == {"our own": {"a": 1.0, "b": 0.5}}
+
+
+def test_ours_are_named_by_backend_or_estimator() -> None:
+    names = ["cpu", "cpu n=4", "our STE", "FOGZO n = 1, int8", "reference"]
+    assert _report.ours_among([*names, "copy", "read", "eager", "cpu.py", "torch"]) == names
 
 
 def test_row_reproduces_the_measurement(tmp_path: Path) -> None:
@@ -90,7 +107,8 @@ def test_row_reproduces_the_measurement(tmp_path: Path) -> None:
     for name in ("op", "shape", "commit", "dirty", "cpu", "load", "versions", "threads", "time"):
         assert name in row
     assert row["command"] == "fogzo bench step --threads 1"
-    _report.append(tmp_path / "rows.jsonl", [row, row])
+    for _ in range(2):
+        _rows.append(tmp_path / "rows.jsonl", row)
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [row, row]
 
@@ -166,21 +184,60 @@ def test_a_different_peer_is_refused() -> None:
     def loss() -> torch.Tensor:
         return torch.tensor(next(values))
 
-    with pytest.raises(RuntimeError, match=r"peer has loss 1.0 at step 1, expected our STE's 1.5"):
+    with pytest.raises(_options.BenchError, match="loss 1.0 at step 1, expected our STE's 1.5"):
         step.check_equal("peer", loss, loss, True)
 
 
-def test_every_bench_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fogzo_bench import _layers, assemble_gradient, fake_quantize, noise, perturb_quantize
-
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> _options.Options:
+    for name, value in _command.MALLOC.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(_layers, "COUNT", 2)
     monkeypatch.setattr(_layers, "SIZE", (16, 2048))
-    once = {"threads": 1, "rounds": 1}
-    for kind in ("published", "rademacher"):
-        assert set(noise.run(kind, **once).times) >= {"reference", "torch"}
-        found = perturb_quantize.run(kind, compiled=False, **once)
-        assert set(found.times) >= {"eager values", "eager values, in place", "read"}
-        assert "eager, noise kept" in assemble_gradient.run(kind, **once).times
-    assert set(fake_quantize.run(compiled=False, **once).times) >= {"eager", "copy"}
-    found = step.run("mnist", threads=1, rounds=1, compile_peers=False)
-    assert [bar.most for bar in found.bars] == [1.05, 2.2]
+    return _options.Options(repeat=1, compiled=False)
+
+
+@pytest.mark.parametrize("name", [name for name in _command.BENCHES if name != "probe_matmul"])
+def test_every_bench_runs(name: str, small: _options.Options) -> None:
+    found = [case() for case in _command.BENCHES[name].cases(small)]
+    assert found
+    for one in found:
+        assert one.peers()
+        assert _report.ours_among(one.times)
+        json.dumps(one.row(1, ["bench"]))
+    bars = {most for one in found for most in (bar.most for bar in one.bars)}
+    wanted = {"step": {1.05, 2.2}, "perturb_quantize": {4.0, 2.0, 3.25, 1 / 6}}
+    assert bars >= wanted.get(name, set())
+
+
+@pytest.mark.parametrize("name", ["fake_quantize", "perturb_quantize", "quantize"])
+def test_choices_reach_the_bench(name: str, small: _options.Options) -> None:
+    options = dataclasses.replace(small, shape=(3, 8, 1024), bits=4)
+    for case in _command.BENCHES[name].cases(options):
+        shape = case().shape
+        assert (shape["weights"], shape["size"], shape["grid"]) == (3, [8, 1024], "mid-rise 4")
+
+
+def test_probes_and_backend_reach_the_bench(small: _options.Options) -> None:
+    options = dataclasses.replace(small, probes=2, backend="reference")
+    found = _command.BENCHES["perturb_quantize"].cases(options)[0]()
+    assert _report.ours_among(found.times) == ["reference n=1", "reference n=2"]
+    assert found.bars == []
+
+
+@pytest.mark.parametrize("dtype", _options.DTYPES)
+def test_probe_matmul_runs_on_a_shape_of_ones_own(dtype: str, small: _options.Options) -> None:
+    options = dataclasses.replace(small, shape=(5, 24, 64), bits=4, dtype=dtype)
+    (case,) = _command.BENCHES["probe_matmul"].cases(options)
+    found = case()
+    assert (found.shape["M"], found.shape["N"], found.shape["K"]) == (5, 24, 64)
+    assert (found.shape["bits"], found.shape["x"]) == (4, dtype)
+    assert found.operations == 2 * 5 * 24 * 64
+    assert found.peak > 0
+
+
+def test_probe_matmul_keeps_the_bars_of_the_cases_asked_for() -> None:
+    cases = _command.BENCHES["probe_matmul"].cases
+    assert len(cases(_options.Options())) == 12
+    (case,) = cases(_options.Options(shape=(8, 768, 768), dtype="float32"))
+    assert case.args[0].bars == {"float32": 0.95, "eager unpack": 4.0}
