@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import sys
 from typing import Any
 
@@ -17,6 +18,9 @@ from ._types import Flips, Packed
 Array = Any
 _DTYPE_NAMES: dict[Any, str] = {}
 _KINDS: dict[type, str | None] = {}
+_FORKED: list[bool] = []  # not empty in a forked process
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _FORKED.append(True))
 
 
 def have_torch() -> bool:
@@ -172,9 +176,13 @@ def zeros(shape: tuple[int, ...], dtype: str, kind: str) -> Array:
 
 
 def threads() -> int:
-    """Threads a native kernel may use: torch's setting where torch is loaded, else one."""
+    """Threads a native kernel may use: torch's setting where torch is loaded, else one.
+
+    A forked process gets one: the threads of its parent's OpenMP are not there, and waiting for
+    them would take for ever.
+    """
     torch = sys.modules.get("torch")
-    return int(torch.get_num_threads()) if torch is not None else 1
+    return int(torch.get_num_threads()) if torch is not None and not _FORKED else 1
 
 
 def to_torch(value: Any) -> Any:
