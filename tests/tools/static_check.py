@@ -95,7 +95,8 @@ def check_objects(tree: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in objects:
         code = run("objdump", "-d", "--no-show-raw-insn", path)
-        if "fma" not in path.name and "vnni" not in path.name:  # the one operation promised within a tolerance
+        # Those hold the one operation that is promised within a tolerance.
+        if "fma" not in path.name and "vnni" not in path.name:
             found[f"{path.stem}: exact arithmetic"] = inexact_cpu(code)
         if HOT.search(code):
             found[f"{path.stem}: no spills in its loops"] = spilled_loops(code)
