@@ -173,19 +173,23 @@ int32_t pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width,
     const __m256i ones8 = _mm256_set1_epi8(1);
     const __m256i ones16 = _mm256_set1_epi16(1);
     __m256i sum = _mm256_setzero_si256();
-    const int64_t size = run.steps * 4 / width;
-    for (int64_t k = 0; k < size; k += 32) {
-        int8_t tail[32] = {};
-        const int8_t* from = x + run.first + k;
-        if (k + 32 > run.count) {
-            for (int64_t i = k; i < run.count; ++i) {
-                tail[i - k] = x[run.first + i];
-            }
-            from = tail;
-        }
-        const __m256i bytes = load(from);
+    const auto add = [&](__m256i bytes) {
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, bytes), ones16));
-        store_order(bytes, bits, width, size - k < 32 ? static_cast<int>(size - k) : 32, out + k * width);
+    };
+    int64_t k = 0;
+    for (; k + 32 <= run.count; k += 32) {
+        const __m256i bytes = load(x + run.first + k);
+        add(bytes);
+        store_order(bytes, bits, width, 32, out + k * width);
+    }
+    const int64_t size = run.steps * 4 / width;
+    if (k < size) {
+        int8_t tail[32] = {};
+        for (int64_t i = k; i < run.count; ++i) {
+            tail[i - k] = x[run.first + i];
+        }
+        add(load(tail));
+        store_order(load(tail), bits, width, static_cast<int>(size - k), out + k * width);
     }
     int32_t lanes[8];
     store(lanes, sum);

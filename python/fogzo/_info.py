@@ -52,7 +52,7 @@ def cpu_name() -> str:
 
 
 def instruction_set() -> str | None:
-    """Which kernels the native CPU module runs (avx2 or scalar); None where it is not built."""
+    """Which kernels the native CPU module runs (scalar, avx2, ..); None where it is not built."""
     if fk.why_not("cpu") is not None:
         return None
     isa: str = importlib.import_module("fogzo_kernels._cpu").isa()
