@@ -290,7 +290,12 @@ def quantized_linear(
     """
     torch.backends.quantized.engine = engine
     weight = _prepacked(codes, scale, grid)
-    given = torch.quantize_per_tensor(x8 * x_scale, x_scale, 128, torch.quint8)
+    zero = 128
+    if (
+        grid.levels > 64
+    ):  # pairs of products would saturate 16 bits: torch advises 7-bit activations
+        x_scale, x8, zero = 2 * x_scale, (x8.float() / 2).round(), 64
+    given = torch.quantize_per_tensor(x8 * x_scale, x_scale, zero, torch.quint8)
     step = wanted.abs().max().item() / 127
     return lambda: torch.ops.quantized.linear(given, weight, step, 128)
 

@@ -70,7 +70,7 @@ def cases(options: Options) -> list[Callable[[], Result]]:
 def _limit(name: str, case: Case) -> float:
     """How far a result may be off, as a share of the largest: its own rounding."""
     if name in (FBGEMM, ONEDNN):
-        return 0.6 / 127
+        return (0.6 if case.bits < 8 else 5.0) / 127
     if "inside" in case.x or name == "fbgemm dynamic":
         return 0.05
     return 2**-7 if case.x == "bfloat16" else 1e-5
@@ -80,7 +80,8 @@ def run(case: Case, options: Options) -> Result:
     """Measure one case.
 
     The peers multiply the same numbers; each is checked against the product in float64: to 1e-5 of
-    the largest result, an 8-bit result to 0.6 of its step.
+    the largest result, an 8-bit result to 0.6 of its step (to 5 with
+    8-bit weights, where its activations have 7 bits).
 
     Args:
         case: shape and bars.
@@ -90,7 +91,7 @@ def run(case: Case, options: Options) -> Result:
         Times and bars.
     """
     generator = torch.Generator().manual_seed(0)
-    grid = fk.Grid("mid-rise", bits=case.bits)
+    grid = fk.Grid("mid-rise" if case.bits < 8 else "mid-tread", bits=case.bits)
     codes = torch.randint(0, grid.levels, (case.n, case.k), generator=generator, dtype=torch.uint8)
     packed = fk.pack(codes, case.bits)
     scale = torch.rand((case.n, 1), generator=generator) * 0.01 + 0.01
