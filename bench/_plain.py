@@ -20,6 +20,7 @@ def run_plain(
     shape: dict[str, Any],
     moved: int,
     most: float = 0.0,
+    ties: float = 0.0,
 ) -> Result:
     """Measure an operation that has no bar.
 
@@ -31,9 +32,10 @@ def run_plain(
         shape: what the row says.
         moved: bytes that one call has to read and write.
         most: see theirs.
+        ties: the share of elements that may be further off, next to rounding ties.
     """
     for name, call in theirs.items():
-        require_close(op, name, call(), ours(), most)
+        require_close(op, name, call(), ours(), most, ties)
     variants = backend_calls(op, ours, options.backends(op))
     yardstick, copied = copy_yardstick(max(moved // 8, 1))
     times = measure(

@@ -101,7 +101,8 @@ class Result:
         for row in table:
             cells = [row[at].rjust(width) for at, width in zip(used, widths, strict=True)]
             lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells[1:]]))
-        lines.append("  * what a bar divides by: of several peers of a kind, the fastest")
+        if self.bars:
+            lines.append("  * what a bar divides by: of several peers of a kind, the fastest")
         rate = self.copied / self.copy.median / 1e9
         lines.append(f"  plain copy of {self.copied:,} bytes: {rate:.2f} GB/s")
         if self.peak:

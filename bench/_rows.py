@@ -97,7 +97,7 @@ def compare(old: list[Row], new: list[Row]) -> tuple[list[str], bool]:
     if not shared:
         raise BenchError("no row of NEW has the op, shape and threads of one in OLD")
     lines, slower = [], False
-    for name in ("cpu", "versions"):
+    for name in ("cpu", "instruction_set", "torch_instruction_set", "versions"):
         values = [{json.dumps(row.get(name)) for row in rows} for rows in (old, new)]
         if values[0] != values[1]:
             lines.append(f"note: {name} differs: {' '.join(sorted(values[0] ^ values[1]))}")

@@ -214,9 +214,26 @@ def perturbers(
     return calls
 
 
+def _each(
+    one: Callable[[Tensor, Tensor], Tensor],
+    pairs: list[tuple[Tensor, Tensor]],
+    in_place: Call,
+    compiled: bool,
+) -> dict[str, Call]:
+    """Calls by name: `one` of each pair, the same work in place, and `one` compiled."""
+    calls: dict[str, Call] = {
+        "eager": lambda: [one(*pair) for pair in pairs],
+        "eager, in place": in_place,
+    }
+    if compiled:
+        fused = torch.compile(one, dynamic=False)
+        calls["compile"] = lambda: [fused(*pair) for pair in pairs]
+    return calls
+
+
 def fake_quantizers(
     ws: list[Tensor], scales: list[Tensor], compiled: bool, bits: int = 2
-) -> dict[str, Callable[[], list[Tensor]]]:
+) -> dict[str, Call]:
     """Mid-rise values of every weight: calls by name."""
     pairs = list(zip(ws, scales, strict=True))
     out = [torch.empty_like(w) for w in ws]
@@ -228,14 +245,7 @@ def fake_quantizers(
             into.sub_(0.5).round_().clamp_(-half, half - 1).add_(0.5).mul_(scale)
         return out
 
-    calls = {
-        "eager": lambda: [mid_rise(w, scale, bits) for w, scale in pairs],
-        "eager, in place": in_place,
-    }
-    if compiled:
-        one = torch.compile(mid_rise, dynamic=False)
-        calls["compile"] = lambda: [one(w, scale, bits) for w, scale in pairs]
-    return calls
+    return _each(lambda w, scale: mid_rise(w, scale, bits), pairs, in_place, compiled)
 
 
 def stored_gradient(
@@ -340,14 +350,7 @@ def quantizers(
             into.copy_(room.sub_(0.5).round_().clamp_(-half, half - 1).add_(half))
         return out
 
-    calls: dict[str, Call] = {
-        "eager": lambda: [mid_rise_codes(w, scale, bits) for w, scale in pairs],
-        "eager, in place": in_place,
-    }
-    if compiled:
-        one = torch.compile(mid_rise_codes, dynamic=False)
-        calls["compile"] = lambda: [one(w, scale, bits) for w, scale in pairs]
-    return calls
+    return _each(lambda w, scale: mid_rise_codes(w, scale, bits), pairs, in_place, compiled)
 
 
 def dequantizers(
@@ -366,14 +369,7 @@ def dequantizers(
             into.copy_(one).add_(lowest).mul_(scale)
         return out
 
-    calls: dict[str, Call] = {
-        "eager": lambda: [values(one, scale) for one, scale in pairs],
-        "eager, in place": in_place,
-    }
-    if compiled:
-        fused = torch.compile(values, dynamic=False)
-        calls["compile"] = lambda: [fused(one, scale) for one, scale in pairs]
-    return calls
+    return _each(values, pairs, in_place, compiled)
 
 
 def packers(codes: Tensor, bits: int, compiled: bool) -> dict[str, Call]:

@@ -39,7 +39,13 @@ def run(options: Options) -> Result:
         **options.users("quantize", **given, grid=layers.grid),
     }
     return run_plain(
-        "quantize", options, ours, theirs, shape=layers.about(), moved=5 * layers.elements
+        "quantize",
+        options,
+        ours,
+        theirs,
+        shape=layers.about(),
+        moved=5 * layers.elements,
+        ties=1e-4,
     )
 
 

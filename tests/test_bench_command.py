@@ -252,6 +252,17 @@ def test_peers_must_have_our_shapes() -> None:
         _options.require_close("pack", "mine", torch.ones(2), torch.ones(3), 0)
 
 
+def test_a_few_ties_may_turn() -> None:
+    import torch
+
+    turned = torch.zeros(20_000)
+    turned[:2] = 1
+    _options.require_close("quantize", "mine", turned, torch.zeros(20_000), 0, ties=1e-4)
+    turned[:3] = 1
+    with pytest.raises(_options.BenchError, match="mine is off by 1"):
+        _options.require_close("quantize", "mine", turned, torch.zeros(20_000), 0, ties=1e-4)
+
+
 def test_avx2_limits_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
     started: dict[str, str] = {}
 
