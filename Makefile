@@ -13,8 +13,9 @@ TEST := .venv-test
 TOOLS := tests/tools
 PIP := -m pip install --quiet --disable-pip-version-check
 # Tests of the operations that have native code, and of the native module itself.
-ASAN_TESTS := $(wildcard $(foreach op,noise fake_quantize whitened_norm perturb_quantize \
-  assemble_gradient probe_matmul probe_matmul_native quantize_activation native,tests/test_$(op).py))
+ASAN_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm perturb_quantize \
+  assemble_gradient probe_matmul probe_matmul_native quantize quantize_activation pack hadamard \
+  threads memory native)
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
 .PHONY: help demo test venv-test check lint cpp-test asan fuzz static package docs mutants gpu clean
@@ -65,7 +66,8 @@ asan-only:
 
 fuzz-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/asan address,undefined
-	$(TOOLS)/with_asan.sh $(TEST)/bin/python $(TOOLS)/fuzz_native.py --seconds $(SECONDS)
+	@for what in fuzz_native fuzz_ops; do $(TOOLS)/with_asan.sh $(TEST)/bin/python \
+	  $(TOOLS)/$$what.py --seconds $$(($(SECONDS) / 2)) || exit 1; done
 
 static-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/cpp

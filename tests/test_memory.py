@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,6 +208,16 @@ def test_a_norm_may_not_be_written_into_a_gradient(backend):
     (g,) = slices((0, 8))
     with pytest.raises(ValueError, match=r"^whitened_norm: out overlaps grads\[0\] in memory"):
         fk.whitened_norm([g], [ONE], "clipped", out=g[0, 3])
+
+
+def test_random_calls_with_arrays_of_any_kind():
+    if fk.why_not("cpu") is not None:
+        pytest.skip("the native module is not built")
+    tool = Path(__file__).resolve().parent / "tools/fuzz_ops.py"
+    command = [sys.executable, tool, "--cases", "600", "--seed", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "600 calls" in done.stdout
 
 
 HUGE = 2**35

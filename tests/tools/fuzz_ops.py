@@ -1,0 +1,237 @@
+"""Call the public operations with arrays of any kind, strides and addresses, and outputs likewise.
+
+A call is either refused by an error that names the operation, having written nothing, or equals
+the reference on plain copies of its inputs, which it leaves alone, as it does the bytes around its
+output.
+
+usage: fuzz_ops.py [--seconds S] [--cases N] [--seed K]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import fogzo_kernels as fk
+from fogzo_kernels import _native
+
+SHAPES = ((1,), (9,), (3, 5), (2, 128), (4, 129), (7, 33), (2, 3, 4), (3, 2, 2, 5), (0, 4), (4, 0))
+GRIDS = (fk.Grid("sign"), fk.Grid("ternary"), fk.Grid("mid-rise", 2), fk.Grid("mid-tread", 5))
+PLAIN, STEPS, TURNED, BACK, ODD, FROZEN = "plain", "steps", "turned", "back", "odd", "frozen"
+LAYOUTS = (PLAIN, PLAIN, PLAIN, STEPS, TURNED, BACK, ODD, FROZEN)
+GUARD, FILL = 64, 0xA5
+
+
+class Lot:
+    """Random choices, and arrays of one kind in random memory."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.data = np.random.default_rng(rng.getrandbits(64))
+        self.torch = rng.random() < 0.5
+        self.shape = rng.choice(SHAPES)
+        self.rows = 1 if len(self.shape) == 1 else self.shape[0]
+        self.grid = rng.choice(GRIDS)
+        self.broken = False
+        self.inputs: list[tuple[Any, Any]] = []  # array and what it held
+        self.memory: list[tuple[Any, Any]] = []  # all bytes of an output's memory, and before
+
+    def numbers(self, shape: tuple[int, ...]) -> Any:
+        return self.data.normal(0, 1, shape).astype(np.float32)
+
+    def take(self, numbers: Any) -> Any:
+        """An input: any layout; now and then of a type that is refused."""
+        numbers = np.asarray(numbers)
+        if self.rng.random() < 0.04:
+            self.broken, numbers = True, numbers.astype(np.float64)
+        array = self.place(numbers, self.rng.choice(LAYOUTS))
+        self.inputs.append((array, numbers.copy()))
+        return array
+
+    def place(self, numbers: Any, layout: str) -> Any:
+        """These numbers in memory of a layout; each kind of array has some of its own."""
+        size = numbers.nbytes
+        if layout == STEPS and numbers.shape:
+            view = np.zeros(tuple(2 * n for n in numbers.shape), numbers.dtype)
+            view = view[tuple(slice(1, None, 2) for _ in numbers.shape)]
+        elif layout == TURNED:
+            view = np.zeros(numbers.shape[::-1], numbers.dtype).T
+        elif layout == BACK and not self.torch and numbers.shape:
+            view = np.flip(np.zeros(numbers.shape, numbers.dtype))
+        elif layout == ODD and size:
+            raw = bytearray(size + 1)
+            if self.torch:
+                kind = torch.from_numpy(np.empty(0, numbers.dtype)).dtype
+                tensor = torch.frombuffer(raw, dtype=kind, offset=1).reshape(numbers.shape)
+                return tensor.copy_(torch.from_numpy(numbers))
+            view = np.frombuffer(raw, numbers.dtype, offset=1).reshape(numbers.shape)
+        else:
+            view = np.zeros(numbers.shape, numbers.dtype)
+        view[...] = numbers
+        if layout == FROZEN and not self.torch:
+            view.flags.writeable = False
+        return torch.from_numpy(view) if self.torch else view
+
+    def output(self, shape: tuple[int, ...], dtype: type) -> Any:
+        """None, an output with watched bytes around it, or one at an odd address."""
+        draw, kind = self.rng.random(), np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        if draw < 0.4 or not size:
+            return None
+        shift = GUARD + 1 if draw < 0.5 and kind.itemsize > 1 else GUARD
+        self.broken |= shift != GUARD
+        raw = np.full(size + 2 * GUARD + 1, FILL, np.uint8)
+        self.memory.append((raw, slice(shift, shift + size)))
+        if not self.torch:
+            return raw[shift : shift + size].view(kind).reshape(shape)
+        of = getattr(torch, kind.name)
+        flat = torch.frombuffer(raw.data, dtype=of, offset=shift, count=math.prod(shape))
+        return flat.reshape(shape)
+
+
+def scale(lot: Lot) -> Any:
+    cols = math.prod(lot.shape) // max(lot.rows, 1)
+    shapes: list[tuple[int, ...]] = [(), (lot.rows, 1)]
+    if cols and cols % 3 == 0:
+        shapes.append((lot.rows, 3, 1))
+    return lot.take(np.float32(lot.data.uniform(0.3, 2, lot.rng.choice(shapes))))
+
+
+def coordinates(lot: Lot) -> dict[str, Any]:
+    return {
+        "seed": lot.rng.getrandbits(64),
+        "step": lot.rng.getrandbits(32),
+        "tensor": lot.rng.randrange(9),
+        "offset": lot.rng.choice((0, 7, 2**32 + 5)),
+        "row_pitch": lot.rng.choice((None, 150)),
+        "gamma": lot.rng.random(),
+        "norm": 2.0,
+    }
+
+
+Call = tuple[tuple[Any, ...], dict[str, Any], Any]
+
+
+def quantize(lot: Lot) -> Call:
+    w = lot.take(lot.numbers(lot.shape))
+    return (w, scale(lot), lot.grid), {}, lot.output(lot.shape, np.uint8)
+
+
+def fake_quantize(lot: Lot) -> Call:
+    w = lot.take(lot.numbers(lot.shape))
+    return (w, scale(lot), lot.grid), {}, lot.output(lot.shape, np.float32)
+
+
+def dequantize(lot: Lot) -> Call:
+    codes = lot.take(lot.data.integers(0, lot.grid.levels, lot.shape).astype(np.uint8))
+    return (codes, scale(lot), lot.grid), {}, lot.output(lot.shape, np.float32)
+
+
+def hadamard(lot: Lot) -> Call:
+    x = lot.take(lot.numbers(lot.shape))
+    return (x, lot.rng.choice((1, 8, 128))), {}, lot.output(lot.shape, np.float32)
+
+
+def perturb_quantize(lot: Lot) -> Call:
+    w, grad = lot.take(lot.numbers(lot.shape)), lot.take(lot.numbers(lot.shape))
+    form = lot.rng.choice(("values", "codes"))
+    named = {**coordinates(lot), "probes": lot.rng.choice((1, 3)), "form": form}
+    shape = (2 * named["probes"], *lot.shape)
+    out = lot.output(shape, np.float32 if form == "values" else np.uint8)
+    return (w, grad, scale(lot), lot.grid), named, out
+
+
+def assemble_gradient(lot: Lot) -> Call:
+    grad, a = lot.take(lot.numbers(lot.shape)), scale(lot)
+    differences = lot.place(lot.numbers((2,)), PLAIN)
+    out = lot.output(lot.shape, np.float32)
+    return (grad, a, differences, "clipped"), coordinates(lot), out
+
+
+OPS: tuple[Callable[[Lot], Call], ...] = (
+    quantize,
+    fake_quantize,
+    dequantize,
+    hadamard,
+    perturb_quantize,
+    assemble_gradient,
+)
+
+
+def plain(value: Any) -> Any:
+    """A copy as a NumPy array in ordinary memory; what is no array as it is."""
+    if isinstance(value, torch.Tensor):
+        return value.clone().numpy().copy()
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def equal(got: Any, want: Any) -> bool:
+    a, b = np.ascontiguousarray(plain(got)), np.ascontiguousarray(plain(want))
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def one(op: Callable[[Lot], Call], rng: random.Random) -> tuple[str, str | None]:
+    """Make one call: what happened to it, and the fault found if any."""
+    lot = Lot(rng)
+    args, named, out = op(lot)
+    name = op.__name__
+    public = getattr(fk, name)
+    what = f"{name} of {lot.shape}, {lot.grid}, torch={lot.torch}, {named}, out={out is not None}"
+    copies = [plain(value) for value in args]
+    try:
+        got = public(*args, **named, out=out)
+    except (ValueError, TypeError) as error:
+        if not lot.broken:
+            return "refused", f"{what}: {error}"
+        if not str(error).startswith(f"{name}: ") or ", expected " not in str(error):
+            return "refused", f"{what}: the error is {error}"
+        if any((raw != FILL).any() for raw, _ in lot.memory):
+            return "refused", f"{what}: refused after writing"
+        return "refused", None
+    if lot.broken:
+        return "accepted", f"{what}: accepted, though an array is broken"
+    for raw, inside in lot.memory:
+        around = np.delete(raw, np.r_[inside])
+        if (around != FILL).any():
+            return "accepted", f"{what}: wrote outside its output"
+    if not all(equal(array, held) for array, held in lot.inputs):
+        return "accepted", f"{what}: wrote to an input"
+    with fk.use_backend("reference"):
+        want = public(*copies, **named)
+    return "accepted", None if equal(got, want) else f"{what}: differs from the reference"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="stop after this long")
+    parser.add_argument("--cases", type=int, default=10**9, help="stop after so many cases")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    end, number, counts, faults = time.monotonic() + args.seconds, 0, Counter[str](), 0
+    while number < args.cases and time.monotonic() < end and faults < 5:
+        rng = random.Random(f"{args.seed}/{number}")
+        _native.cpu().set_isa(rng.choice(("auto", "scalar")))
+        outcome, fault = one(OPS[number % len(OPS)], rng)
+        counts[outcome] += 1
+        if fault:
+            faults += 1
+            print(f"case {args.seed}/{number}: {fault}", flush=True)
+        number += 1
+    print(
+        f"fuzz: {number} calls, {counts['accepted']} accepted and equal to the reference, "
+        f"{counts['refused']} refused, {faults} faults"
+    )
+    return 1 if faults or not counts["accepted"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
