@@ -79,8 +79,36 @@ void codes(const Run& run, const Grid& grid, uint8_t* plus, uint8_t* minus) {
     }
 }
 
+template <bool first> void accumulate_as(const Run& run, float difference, float* sum) {
+    const __m256 factor = _mm256_set1_ps(run.factor);
+    const __m256 along = _mm256_set1_ps(run.along);
+    const __m256 weight = _mm256_set1_ps(difference);
+    int i = 0;
+    for (; i + kGroup <= run.n; i += kGroup) {
+        if constexpr (first) {
+            fetch_group(run.grad + i + kAhead);
+        }
+        for (int v = i; v < i + kGroup; v += kVector) {
+            const __m256 whitened = _mm256_mul_ps(_mm256_loadu_ps(run.grad + v), factor);
+            const __m256 d = _mm256_add_ps(_mm256_mul_ps(along, whitened), _mm256_loadu_ps(run.noise + v));
+            const __m256 term = _mm256_mul_ps(weight, d);
+            _mm256_storeu_ps(sum + v, first ? term : _mm256_add_ps(_mm256_loadu_ps(sum + v), term));
+        }
+    }
+    const Run rest = {run.w, run.grad + i, run.noise + i, run.n - i, run.inverse, run.factor, run.along};
+    accumulate(rest, difference, first, sum + i);
+}
+
+void accumulate_ahead(const Run& run, float difference, bool first, float* sum) {
+    if (first) {
+        accumulate_as<true>(run, difference, sum);
+    } else {
+        accumulate_as<false>(run, difference, sum);
+    }
+}
+
 }  // namespace
 
-const PerturbKernels kAvx2Perturb = {codes, moved, accumulate, scaled};
+const PerturbKernels kAvx2Perturb = {codes, moved, accumulate_ahead, scaled};
 
 }  // namespace fogzo
