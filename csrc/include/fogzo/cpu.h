@@ -104,8 +104,8 @@ int64_t fogzo_cpu_probe_matmul_workspace(int64_t x_sides, int64_t code_sides, in
                                          int64_t cols, int64_t scale_cols, int x_type, int stored_bits, int threads);
 
 // The same for sides weights that are base [out_cols, cols], one code a byte, with some codes replaced:
-// index [sides, capacity] element numbers, sorted and each once, code [sides, capacity] the changed codes, count [sides].
-// x_type 0 or 2; y float32.
+// index [sides, capacity] element numbers, sorted and each once, code [sides, capacity] the changed codes, count
+// [sides]. x_type 0 or 2; y float32.
 int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale, const uint8_t* base, const int64_t* index,
                                  const uint8_t* code, const int64_t* count, int64_t capacity, const float* scale,
                                  const float* bias, float* y, void* workspace, int64_t workspace_bytes, int64_t x_sides,
