@@ -301,9 +301,8 @@ def quantized_linear(
     torch.backends.quantized.engine = engine
     weight = _prepacked(codes, scale, grid)
     zero = 128
-    if (
-        grid.levels > 64
-    ):  # pairs of products would saturate 16 bits: torch advises 7-bit activations
+    # Pairs of products would saturate 16 bits: torch advises 7-bit activations.
+    if grid.levels > 64:
         x_scale, x8, zero = 2 * x_scale, (x8.float() / 2).round(), 64
     given = torch.quantize_per_tensor(x8 * x_scale, x_scale, zero, torch.quint8)
     step = wanted.abs().max().item() / 127
