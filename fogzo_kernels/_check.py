@@ -312,13 +312,17 @@ def apart(op: str, outputs: dict[str, Any], inputs: dict[str, Any]) -> None:
     given += [(name, array, False) for name, array in inputs.items() if array is not None]
     spans = [(*_array.extent(array), name, written) for name, array, written in given]
     last: dict[bool, tuple[int, str]] = {True: (0, ""), False: (0, "")}  # by written: furthest end
+    clashes = {}
     for low, high, name, written in sorted(span for span in spans if span[0] < span[1]):
         for before in (True, False) if written else (True,):
             end, other = last[before]
             if low < end:
                 out, clash = (name, other) if written else (other, name)
-                fail(op, out, f"overlaps {clash} in memory", f"memory apart from {clash}")
+                clashes[out] = clash
         last[written] = max(last[written], (high, name))
+    for out in filter(clashes.get, outputs):
+        clash = clashes[out]
+        fail(op, out, f"overlaps {clash} in memory", f"memory apart from {clash}")
 
 
 def finite(op: str, argument: str, scale: Any) -> None:

@@ -525,7 +525,7 @@ def test_outputs_of_a_list_are_apart_from_each_other_and_from_foreign_inputs():
     kept = [one.clone() for one in g]
     op = "assemble_gradient_many"
     text = "{0} overlaps {1} in memory, expected memory apart from {1}"
-    refuse(op, text.format("outs[1]", "grads[0]"), grads=g, outs=[g[1], g[0]])
+    refuse(op, text.format("outs[0]", "grads[1]"), grads=g, outs=[g[1], g[0]])
     refuse(op, text.format("outs[0]", "grads[1]"), grads=g, outs=[g[1], None])
     out = torch.full(SHAPE, 165.0)
     refuse(op, text.format("outs[1]", "outs[0]"), grads=g, outs=[out, out])
