@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build/mutants"
+GOOD = WORK / "good"  # the native build without a fault
+STOP = threading.Event()
 TOOLS = ("cpp", "static")  # what a fault may name besides pytest's node ids
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header")
 LIMIT_S = 300
@@ -123,6 +126,12 @@ class Copy:
         for module in folder.glob("*.so"):
             shutil.copy(module, self.tree / "fogzo_kernels" / module.name)
 
+    def restore(self) -> None:
+        """The build without a fault, dates and all, so that ninja rebuilds nothing for it."""
+        shutil.rmtree(self.tree / "build/cpp")
+        shutil.copytree(GOOD, self.tree / "build/cpp")
+        self.take(GOOD / "out")
+
     def fails(self, tests: tuple[str, ...]) -> tuple[bool, str]:
         """Whether the named tests ran and failed, and what they said."""
         nodes = [test for test in tests if test not in TOOLS]
@@ -150,7 +159,7 @@ class Copy:
     def plant(self, mutant: Mutant) -> tuple[bool, str]:
         """Apply one fault, run its tests, take it back."""
         path = self.tree / mutant.file
-        original = path.read_text()
+        original, changed = path.read_text(), path.stat().st_mtime_ns
         path.write_text(original.replace(mutant.find, mutant.replace))
         try:
             if mutant.native:
@@ -160,12 +169,16 @@ class Copy:
             return self.fails(mutant.tests)
         finally:
             path.write_text(original)
-            self.take(WORK / "good")
+            os.utime(path, ns=(changed, changed))
+            if mutant.native:
+                self.restore()
 
     def judge(self, mutants: list[Mutant]) -> int:
         """Plant every fault; how many were caught."""
         caught = 0
         for mutant in mutants:
+            if STOP.is_set():
+                break
             begin = time.monotonic()
             found, text = self.plant(mutant)
             caught += found
@@ -185,9 +198,9 @@ def prepare(mutants: list[Mutant]) -> tuple[Copy, Copy]:
     code, text = native.build((*TOOLS, "module"))
     if code:
         raise SystemExit(f"mutants: the tree does not build:\n{text}")
-    shutil.rmtree(WORK / "good", ignore_errors=True)
-    shutil.copytree(native.tree / "build/cpp/out", WORK / "good")
-    plain.take(WORK / "good")
+    shutil.rmtree(GOOD, ignore_errors=True)
+    shutil.copytree(native.tree / "build/cpp", GOOD)
+    plain.take(GOOD / "out")
     tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
     print(f"{len(tests)} tests must pass without a fault", flush=True)
     for test in TOOLS:
@@ -216,7 +229,11 @@ def main() -> int:
             pool.submit(native.judge, [m for m in mutants if m.native]),
             pool.submit(plain.judge, [m for m in mutants if not m.native]),
         ]
-        caught = sum(share.result() for share in shares)
+        try:
+            caught = sum(share.result() for share in shares)
+        except KeyboardInterrupt:
+            STOP.set()
+            raise
     print(f"{caught} of {len(mutants)} planted faults caught")
     return 0 if caught == len(mutants) else 1
 
