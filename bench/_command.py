@@ -132,7 +132,8 @@ def _tests_pass(name: str) -> bool:
     files = sorted(path for glob in BENCHES[name].TESTS for path in tests.glob(glob))
     if files and importlib.util.find_spec("pytest") is not None:
         say(f"{name}: running {', '.join(path.name for path in files)}")
-        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        options = ["-q", "-x", "-m", "not gpu", "-p", "no:cacheprovider"]
+        words = [sys.executable, "-m", "pytest", *options]
         return subprocess.run([*words, *files], cwd=SOURCE, stdout=sys.stderr).returncode == 0
     from fogzo_kernels import selftest
 
