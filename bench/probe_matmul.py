@@ -14,10 +14,10 @@ import torch
 
 import fogzo_kernels as fk
 
-from . import peers
+from . import onnx_peer, peers
 from ._measure import measure
 from ._options import BenchError, Options, sizes
-from ._report import Bar, Result, copy_yardstick, fastest, matmul_yardstick
+from ._report import Bar, Result, copy_yardstick, fastest, matmul_yardstick, say
 
 TESTS = ("test_probe_matmul*.py", "test_quantize_activation.py")
 ABOUT = "low-bit weights times activations, for all probes at once"
@@ -37,6 +37,7 @@ class Case:
 
 
 FLOAT, FBGEMM, ONEDNN, EAGER = "float32", "fbgemm", "onednn", "eager unpack"
+ONNX = "onnxruntime"
 CASES = (
     Case(512, 768, 768, 2, "int8", {FLOAT: 2.5, FBGEMM: 1.4}),
     Case(2048, 768, 768, 2, "int8", {FLOAT: 2.5, FBGEMM: 1.4}),
@@ -71,7 +72,7 @@ def _limit(name: str, case: Case) -> float:
     """How far a result may be off, as a share of the largest: its own rounding."""
     if name in (FBGEMM, ONEDNN):
         return (0.6 if case.bits < 8 else 5.0) / 127
-    if "inside" in case.x or name == "fbgemm dynamic":
+    if "inside" in case.x or name in ("fbgemm dynamic", ONNX):
         return 0.05
     return 2**-7 if case.x == "bfloat16" else 1e-5
 
@@ -123,6 +124,11 @@ def run(case: Case, options: Options) -> Result:
     if case.x == "int8":
         for engine in (FBGEMM, ONEDNN):
             variants[engine] = peers.quantized_linear(engine, *given)
+        absent = onnx_peer.missing(case.bits, case.k)
+        if absent is None:
+            variants[ONNX] = onnx_peer.matmul_n_bits(rows, codes, scale, grid, options.threads)
+        elif case.bits == 4:
+            say(f"probe_matmul: ONNX Runtime is not measured: {absent}")
     elif case.x == "bfloat16":
         variants["bfloat16 linear"] = peers.linears(half, weight.bfloat16())["float32 linear"]
     elif case.x != "float32":
@@ -136,7 +142,8 @@ def run(case: Case, options: Options) -> Result:
     for name, call in variants.items():
         got = call()
         got = got.dequantize() if got.is_quantized else got
-        error = (got.double() - wanted).abs().max().item()
+        shift = onnx_peer.offset(rows, scale) if name == ONNX else 0
+        error = (got.double() + shift - wanted).abs().max().item()
         if error > _limit(name, case) * most:
             raise BenchError(f"probe_matmul: {name} is off by {error}, largest {most}")
     yardstick, copied = copy_yardstick(case.m * case.k)

@@ -241,3 +241,20 @@ def test_probe_matmul_keeps_the_bars_of_the_cases_asked_for() -> None:
     assert len(cases(_options.Options())) == 12
     (case,) = cases(_options.Options(shape=(8, 768, 768), dtype="float32"))
     assert case.args[0].bars == {"float32": 0.95, "eager unpack": 4.0}
+
+
+def test_onnx_runtime_is_a_peer_where_it_is_installed(small: _options.Options) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    options = dataclasses.replace(small, shape=(5, 24, 64), bits=4, dtype="int8")
+    assert "onnxruntime" in _command.BENCHES["probe_matmul"].cases(options)[0]().times
+
+
+def test_onnx_runtime_says_why_it_is_not_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fogzo_bench import onnx_peer
+
+    monkeypatch.setattr(onnx_peer.importlib.util, "find_spec", lambda name: None)
+    assert onnx_peer.missing(4, 64) == "onnx is not installed"
+    monkeypatch.setattr(onnx_peer.importlib.util, "find_spec", lambda name: name)
+    assert onnx_peer.missing(2, 64) == "it is built for 4 bits and rows of whole blocks of 32"
+    assert onnx_peer.missing(4, 64) is None

@@ -71,6 +71,13 @@ def test_the_readmes_table_is_the_committed_runs() -> None:
     assert table(summary["rows"]) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_readmes_bars_are_those_of_the_committed_rows() -> None:
+    from fogzo_bench import _rows
+
+    rows = _rows.load(ROOT / "bench" / "results" / "cpu-avx2.jsonl")
+    assert "\n".join(_rows.table(rows)) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_picture_is_small() -> None:
     assert (ROOT / "docs" / "img" / "curves.png").stat().st_size < 200_000
 
