@@ -34,7 +34,7 @@ demo:
 	$(DEMO)/bin/fogzo $(DEMO_ARGS) --out $(DEMO_RUN)
 
 test: venv-test
-	$(TEST)/bin/pytest --durations=15 -m "not gpu" $(PYTEST_ARGS)
+	$(TEST)/bin/pytest --durations=15 $(PYTEST_ARGS)
 
 # Editable, so that the tests, the sanitizers and the tools see one source tree.
 venv-test:

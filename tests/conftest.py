@@ -34,6 +34,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit(f"FOGZO_REQUIRE_NATIVE=1 and {reason}", returncode=1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        no_device = pytest.mark.skip(reason="no CUDA device")
+        for item in items:
+            if item.get_closest_marker("gpu") is not None:
+                item.add_marker(no_device)
+
+
 @pytest.fixture(params=BACKENDS, ids=lambda p: p[0] if p[0] == "reference" else "-".join(p[:2]))
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test on one backend; the module's OPS name the operations it must have."""
