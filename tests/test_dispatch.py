@@ -167,3 +167,18 @@ def test_unaligned_memory_is_copied():
     assert_same(copy, np.arange(6, dtype=np.float32).reshape(2, 3))
     with pytest.raises(ValueError, match="out is at an address that is no multiple of 4 bytes"):
         fk.noise((2, 3), "identity", **WHERE, out=array)
+
+
+def test_reference_results_are_row_major():
+    """torch keeps the order of a transposed input; what comes out is dense on every backend."""
+    w = torch.linspace(-2, 2, 12).reshape(4, 3).t()
+    grid = fk.Grid("mid-rise", 2)
+    scale = torch.tensor(0.5)
+    with fk.use_backend("reference"):
+        results = (
+            fk.quantize(w, scale, grid),
+            fk.fake_quantize(w, scale, grid),
+            fk.fake_quantize_backward(w, w, scale, grid)[0],
+        )
+    for result in results:
+        assert result.is_contiguous()
