@@ -15,23 +15,32 @@ class FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, scale: Tensor, grid: fk.Grid, surrogate: str) -> Tensor:
-        ctx.plain = surrogate == "identity" and not ctx.needs_input_grad[1]
-        if not ctx.plain:
-            ctx.save_for_backward(w, scale)
-            ctx.grid, ctx.surrogate = grid, surrogate
+        ctx.save_for_backward(w, scale)
+        ctx.grid, ctx.surrogate = grid, surrogate
         out: Tensor = fk.fake_quantize(w, scale, grid)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        if ctx.plain:  # no mask: grad_w is grad, and nothing was saved
-            return grad, None, None, None
         w, scale = ctx.saved_tensors
         grad_w, grad_scale = fk.fake_quantize_backward(
             grad, w, scale, ctx.grid, ctx.surrogate, needs_scale_grad=ctx.needs_input_grad[1]
         )
         return grad_w, grad_scale, None, None
+
+
+class StraightThrough(torch.autograd.Function):
+    """a * value(w / a) forward; the identity backward: no mask, and nothing to save."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, scale: Tensor, grid: fk.Grid) -> Tensor:
+        out: Tensor = fk.fake_quantize(w, scale, grid)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad, None, None
 
 
 def fake_quantize(w: Tensor, scale: Tensor, grid: fk.Grid, surrogate: str) -> Tensor:
@@ -55,5 +64,8 @@ def fake_quantize(w: Tensor, scale: Tensor, grid: fk.Grid, surrogate: str) -> Te
 
     Source: the straight-through estimator as in Yang & Aamodt, arXiv 2510.23926, section 2.
     """
+    if surrogate == "identity" and not scale.requires_grad:
+        straight: Tensor = StraightThrough.apply(w, scale, grid)
+        return straight
     quantized: Tensor = FakeQuantize.apply(w, scale, grid, surrogate)
     return quantized
