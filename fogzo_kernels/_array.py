@@ -88,11 +88,6 @@ def dtype_name(array: Array) -> str:
     return name
 
 
-def device_name(array: Array) -> str:
-    """'cpu', 'cuda:0', ...; NumPy arrays are on the cpu."""
-    return "cpu" if kind(array) == "numpy" else str(array.device)
-
-
 def device_type(array: Array) -> str:
     return type_of(getattr(array, "device", "cpu"))
 

@@ -289,3 +289,23 @@ def test_everything_perturbs_float_parameters_and_writes_none():
     torch.testing.assert_close(plus - base, base - minus, rtol=0, atol=2.0**-24)
     assert 0 < (plus - base).abs().max() < 1e-2
     assert list(est.last.flips) == ["0.weight", "2.weight"]
+
+
+def test_predicted_is_of_the_step_when_it_is_read_after_another_forward():
+    config = QuantConfig(bits=2, scale="absmax")
+    predicted = []
+    for read_late in (False, True):
+        model = make(config)
+        est = FOGZO(model, seed=3, gamma=0.1)
+        est.backward(lambda model=model: loss_of(model))
+        if read_late:
+            torch.optim.SGD(model.parameters(), lr=1.0).step()
+            loss_of(model)  # refreshes the scales
+        predicted.append(est.last.predicted)
+    assert torch.equal(predicted[0], predicted[1])
+
+
+def test_positional_arguments_are_in_the_published_order():
+    assert FOGZO(make(), 1, "auto", None, 7).seed == 7
+    config = QuantConfig("mid-rise", 2, "fixed", "channel", "identity")
+    assert config.surrogate == "identity"

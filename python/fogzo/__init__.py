@@ -6,7 +6,8 @@ Example:
     >>> loss = est.backward(lambda: criterion(model(x), y))
     >>> optimizer.step(); optimizer.zero_grad()
 
-Source: Yang & Aamodt, "First-Order-Guided Zeroth-Order Gradient Descent", arXiv 2510.23926.
+Source: Yang & Aamodt, "Improving the Straight-Through Estimator with Zeroth-Order Information",
+arXiv 2510.23926.
 """
 
 from __future__ import annotations

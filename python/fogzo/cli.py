@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"fogzo: {error}", file=sys.stderr)
         return USAGE
-    except (RunFolderError, DataError) as error:
+    except (RunFolderError, DataError, FloatingPointError) as error:
         print(f"fogzo: {error}", file=sys.stderr)
         return FAILURE
     except BrokenPipeError:

@@ -199,7 +199,7 @@ class Probing(Estimator):
             _check.fail(self._call, "closure", got, "finite losses", FloatingPointError)
         self.fallbacks = self.fallbacks + 1
         self._warn_of_fallbacks()
-        return list(plain)
+        return [gradient.clone() for gradient in plain]  # `last` keeps the guide itself
 
     def _warn_of_fallbacks(self) -> None:
         if not self._warned and int(self.fallbacks) > 0:

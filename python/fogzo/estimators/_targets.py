@@ -23,6 +23,7 @@ class QuantTarget:
         self.name, self.number, self.layers = name, number, layers
         self.grid: fk.Grid | None = layers[0].grid
         self.surrogate = layers[0].surrogate
+        self.scale_moves = layers[0].config.dynamic
         self._tables = layers[0]._parameters, layers[0]._buffers
 
     @property
@@ -59,6 +60,7 @@ class FloatTarget:
 
     grid: fk.Grid | None = None
     surrogate = "identity"
+    scale_moves = False
     was_read = True  # a float parameter does not tell
 
     def __init__(

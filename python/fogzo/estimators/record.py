@@ -28,7 +28,8 @@ class Guided:
         self, targets: Sequence[Target], guides: list[Tensor], draw: dict[str, Any]
     ) -> None:
         self.targets, self.guides = targets, guides
-        self.scales = [target.scale for target in targets]
+        # copies of scales that a later forward refreshes: ``predicted`` is made when it is read
+        self.scales = [t.scale.clone() if t.scale_moves else t.scale for t in targets]
         self.grids = [target.grid for target in targets]
         self.surrogates = [target.surrogate for target in targets]
         self.draw = draw | {"tensors": [target.number for target in targets]}

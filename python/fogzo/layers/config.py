@@ -42,9 +42,9 @@ class QuantConfig:
     bits: int | None = 2
     scale: str = "fixed"
     granularity: str = "channel"
-    group_size: int | None = None
     surrogate: str | None = None
     act_bits: int | None = None
+    group_size: int | None = None
     scale_value: float | None = None
 
     def __post_init__(self) -> None:
