@@ -291,3 +291,9 @@ def test_selftest_prints_one_hash_on_every_usable_backend(
 def test_selftest_of_an_unusable_backend_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["selftest", "--backend", "triton"]) == 1
     assert "triton is not used: no CUDA device" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_ends_with_an_error(tmp_path: Path, capsys) -> None:
+    words = ["--estimators", "ste:lr=1e38", "--seeds", 1, "--steps", 20, "--out", tmp_path / "run"]
+    assert train(*words) == 1
+    assert "STE.backward: closure returned nan, expected a finite loss" in capsys.readouterr().err

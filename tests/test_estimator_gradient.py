@@ -309,3 +309,22 @@ def test_positional_arguments_are_in_the_published_order():
     assert FOGZO(make(), 1, "auto", None, 7).seed == 7
     config = QuantConfig("mid-rise", 2, "fixed", "channel", "identity")
     assert config.surrogate == "identity"
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_zero_grad_in_a_probe_is_refused_and_gradients_stay(set_to_none):
+    model = make()
+    est, calls = FOGZO(model), []
+
+    def closure() -> Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            model.zero_grad(set_to_none=set_to_none)
+        return loss_of(model)
+
+    model[4].bias.grad = kept = torch.ones_like(model[4].bias)
+    with pytest.raises(RuntimeError, match=r"called zero_grad\(\) or backward\(\) in a probe"):
+        est.backward(closure)
+    assert model[4].bias.grad is kept
+    assert torch.equal(kept, torch.ones_like(kept))
+    assert all(p.grad is None for p in model.parameters() if p is not model[4].bias)

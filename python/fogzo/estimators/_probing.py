@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import fogzo_kernels as fk
 from fogzo_kernels import _check, _surrogate
 
-from ._base import Estimator, Forward, as_scalar
+from ._base import FORWARD_ONLY, Estimator, Forward, as_scalar
 from ._batch import first_rows
 from ._snapshot import Buffers, RandomStates
 from ._targets import InPlaceOfWeights, Target, as_rows
@@ -136,6 +136,7 @@ class Probing(Estimator):
         probed = forward if self._part is None else self._part
         last.forwards += sides * self.probes
         after = self._random.read()
+        self._gradients.seal()
         # the fused attention of eval mode rounds otherwise than what the guide was taken through
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
@@ -159,6 +160,9 @@ class Probing(Estimator):
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         self._random.write(after)
+        if not self._gradients.sealed():
+            got = "called zero_grad() or backward() in a probe"
+            _check.fail(self._call, "closure", got, FORWARD_ONLY, RuntimeError)
         last._losses, last._sides, last._flips = losses, sides, (rounded, flips)
         difference, finite = self._differences.of(losses)
         return guided.gradient(difference.to(device)), finite

@@ -60,6 +60,18 @@ class Gradients:
             return None
         return "backward()" if holder.grad is not None and holder.grad.any() else "zero_grad()"
 
+    def seal(self) -> None:
+        """Remember the new gradients, which no probe may change."""
+        self._sealed = [
+            (p, g, None if g is None else g._version) for p in self._parameters for g in (p.grad,)
+        ]
+
+    def sealed(self) -> bool:
+        """Whether they are as seal() saw them."""
+        return all(
+            p.grad is g and (g is None or g._version == version) for p, g, version in self._sealed
+        )
+
     def undo(self) -> None:
         for p in self._parameters:
             p.grad = None
