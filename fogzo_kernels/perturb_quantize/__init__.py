@@ -255,7 +255,7 @@ def _prepare(
     if flip_count is not None and grid is None:
         _check.fail(op, "flip_count", "is given with grid None", "None, as nothing is rounded")
     _check.out(op, flip_count, (count,), "int64", "flip_count")
-    if parts or flip_count is not None:
+    if first is None and (parts or flip_count is not None):  # of many: all at once, by the caller
         inputs = {"w": w, "grad": grad, "scale": scale}
         _check.apart(op, {**parts, "flip_count": flip_count}, inputs)
     call = {
