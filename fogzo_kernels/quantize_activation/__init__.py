@@ -14,13 +14,14 @@ def quantize_activation(x: Any, bits: int = 8, *, out: Any = None) -> tuple[Any,
     With Q = 2^(bits - 1) - 1, in float32 with correctly rounded divisions:
 
         x_scale = max abs x / Q over the row;  code = clamp(rne(x / x_scale), -Q, Q)
+        1 bit: x_scale = mean abs x, summed in float64;  code = +1 where x >= 0, else -1
 
-    A code is 0 where x / x_scale is NaN: in a row of zeros, whose x_scale is 0, and where x is NaN,
-    whose row has x_scale NaN.
+    A code is 0 where x is NaN, whose row has x_scale NaN; with 2 bits and more wherever x / x_scale
+    is NaN, so also in a row of zeros, whose x_scale is 0.
 
     Args:
         x: float32 or bfloat16 [..., K], at least one dimension; a row is its last one.
-        bits: 2..8.
+        bits: 1..8.
         out: (codes, x_scale) to write, apart from x in memory.
 
     Returns:
@@ -42,7 +43,7 @@ def quantize_activation(x: Any, bits: int = 8, *, out: Any = None) -> tuple[Any,
     codes, x_scale = (None, None) if out is None else _check.sequence(op, "out", out, 2, "results")
     v = _check.view(op, "x", x, **{"out[0]": codes, "out[1]": x_scale})
     _check.dtype(op, "x", x, "float32", "bfloat16")
-    bits = _check.integer(op, "bits", bits, 2, 9, "an int in 2..8")
+    bits = _check.integer(op, "bits", bits, 1, 9, "an int in 1..8")
     _check.out(op, codes, v.shape, "int8", "out[0]")
     _check.out(op, x_scale, v.shape[:-1], "float32", "out[1]")
     _check.no_overlap(op, codes, "out[0]", x=x)

@@ -141,7 +141,7 @@ def probe_matmul_flips(c: Any, guarded: Any, near: Any) -> Prepared:
 
 def quantize_activation(c: Any, guarded: Any) -> Prepared:
     codes, x_scale = guarded(c.shape, np.int8), guarded((c.rows,), np.float32)
-    bits = c.rng.randint(2, 8)
+    bits = c.rng.randint(1, 8)
     arguments = {
         "w": c.w.ctypes.data,
         "out": codes.address,

@@ -115,7 +115,8 @@ int64_t fogzo_cpu_probe_matmul_flips_workspace(int64_t x_sides, int64_t rows, in
                                                int64_t scale_cols, int x_type, int threads);
 
 // codes [rows, cols] int8: clamp(rne(x / x_scale), -q, q), q = 2^(bits - 1) - 1, 0 where that is NaN;
-// x_scale [rows] float32: max abs x / q. bits 2 .. 8.
+// x_scale [rows] float32: max abs x / q. bits 1: codes 1 where x >= 0, -1 below, 0 where NaN, and
+// x_scale mean abs x, summed in float64. bits 1 .. 8.
 int fogzo_cpu_quantize_activation(const float* x, int8_t* codes, float* x_scale, int64_t rows, int64_t cols, int bits,
                                   int threads);
 
