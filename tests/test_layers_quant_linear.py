@@ -159,7 +159,9 @@ def test_half_precision_weights_are_refused():
         ({"group_size": 4}, "group_size is 4 for granularity 'channel', expected None"),
         ({"granularity": "group"}, "group_size is None for granularity 'group', expected an int"),
         ({"granularity": "group", "group_size": 0}, "group_size is 0, expected an int >= 1"),
-        ({"act_bits": 8}, "act_bits is 8, which is not available in this release, expected None"),
+        ({"act_bits": 3}, "QuantConfig: act_bits is 3, expected None, 8, 4, 2 or 1"),
+        ({"act_bits": True}, "QuantConfig: act_bits is True, expected None, 8, 4, 2 or 1"),
+        ({"act_bits": "int8"}, "QuantConfig: act_bits is 'int8', expected None, 8, 4, 2 or 1"),
         ({"scale_value": 0.0}, "scale_value is 0.0, expected a finite number >= 2\\^-100"),
         ({"scale_value": float("nan")}, "scale_value is nan, expected a finite number"),
         (

@@ -167,5 +167,5 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "m": (-1, 2**62),
     "capacity": (-1,),
     "x_type": (-1, 3),
-    "code_bits": (0, 1, 9),
+    "code_bits": (0, -1, 9),
 }

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .fake_quantize import fake_quantize
+from .integer_linear import integer_linear
 
-__all__ = ["fake_quantize"]
+__all__ = ["fake_quantize", "integer_linear"]

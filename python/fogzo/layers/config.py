@@ -1,4 +1,4 @@
-"""How the weights of a layer are quantized."""
+"""How the weights and the input of a layer are quantized."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from fogzo_kernels import _check, _surrogate
 
 SCALES = ("fixed", "absmean", "absmax")
 GRANULARITIES = ("tensor", "channel", "group")
+ACT_BITS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
 class QuantConfig:
-    """Grid, scale rule and surrogate of quantized weights; checked when made.
+    """Grid, scale rule and surrogate of quantized weights, bits of inputs; checked when made.
 
     The quantized weight is a * value(W / a), with a from the scale rule.
 
@@ -27,7 +28,8 @@ class QuantConfig:
         granularity: one scale per "tensor", per output "channel", or per "group".
         group_size: inputs that share a scale; divides in_features. For "group" only.
         surrogate: what the backward pass pretends; None: hardtanh for sign, else clipped.
-        act_bits: None; quantized activations are not part of this release.
+        act_bits: None, or 8, 4, 2 or 1: the layer quantizes its input to so many bits, each token
+            (row) by a scale of its own, max abs x / (2^(act_bits-1) - 1), 1 bit: mean abs x.
         scale_value: a > 0 in the unit of W, in place of the fixed rule's value.
 
     Raises:
@@ -64,9 +66,9 @@ class QuantConfig:
         group = self.group_size
         if group is not None and (not _check.is_int(group) or group < 1):
             _check.fail(op, "group_size", f"is {group!r}", "an int >= 1")
-        if self.act_bits is not None:
-            got = f"is {self.act_bits!r}, which is not available in this release"
-            _check.fail(op, "act_bits", got, "None")
+        bits = self.act_bits
+        if bits is not None and (not _check.is_int(bits) or bits not in ACT_BITS):
+            _check.fail(op, "act_bits", f"is {bits!r}", "None, 8, 4, 2 or 1")
         if self.scale_value is not None:
             self._check_scale_value(op)
         _surrogate.check(op, self.surrogate_name, grid=grid)

@@ -10,18 +10,43 @@ from torch import Tensor, nn
 import fogzo_kernels as fk
 from fogzo_kernels import _check
 
-from ..autograd import fake_quantize
+from ..autograd import fake_quantize, integer_linear
 from .config import QuantConfig
 
 M = TypeVar("M", bound=nn.Module)
+HALVES = (torch.bfloat16, torch.float16)
+
+
+class CodedWeight:
+    """What stands for Q(W) where integers are multiplied: codes, their scale and grid.
+
+    Attributes:
+        act_bits: of the inputs of layers that have no act_bits of their own; None: floats.
+        read_as_values: whether somebody asked for float32 values instead.
+    """
+
+    read_as_values = False
+
+    def __init__(
+        self, codes: Tensor | fk.Packed, scale: Tensor, grid: fk.Grid, act_bits: int | None
+    ) -> None:
+        self.codes, self.scale, self.grid, self.act_bits = codes, scale, grid, act_bits
+
+    def values(self) -> Tensor:
+        """scale * value(codes), float32."""
+        self.read_as_values = True
+        values: Tensor = fk.dequantize(self.codes, self.scale, self.grid)
+        return values
 
 
 class QuantLinear(nn.Linear):
-    """y = x @ Q(W).T + bias, with Q(W) = a * value(W / a).
+    """y = x^ @ Q(W).T + bias, with Q(W) = a * value(W / a); x^ is x, quantized for ``act_bits``.
 
     Args:
         in_features, out_features, bias, device: as nn.Linear's.
-        config: grid, scale rule and surrogate.
+        config: grid, scale rule and surrogate; act_bits: each token of the input as integers times
+            a scale, multiplied with the codes of the weight in integers. The gradient passes the
+            rounding of the input unchanged (1 bit: where abs x <= its scale).
 
     Attributes:
         weight: latent weight W, float32 [out_features, in_features], the optimizer's parameter.
@@ -45,7 +70,7 @@ class QuantLinear(nn.Linear):
     config: QuantConfig
     grid: fk.Grid
     surrogate: str
-    _probe_weight: Tensor | None  # an estimator's: stands for Q(W) during one forward
+    _probe_weight: Tensor | CodedWeight | None  # an estimator's: stands for Q(W) in one forward
     _was_read: bool  # an estimator's: Q(W) was asked for since it was last cleared
 
     def __init__(
@@ -75,6 +100,8 @@ class QuantLinear(nn.Linear):
     def to_linear(self, quantized: bool = False) -> nn.Linear:
         """An nn.Linear with this layer's latent weight (shared), or with a copy of Q(W).
 
+        Its input stays float, whatever act_bits says.
+
         Args:
             quantized: False shares the latent parameter; True gives a new parameter holding Q(W).
         """
@@ -93,21 +120,53 @@ class QuantLinear(nn.Linear):
         """Q(W), float32 [out_features, in_features]; its gradient reaches W by the surrogate."""
         state = self.__dict__
         state["_was_read"] = True
-        probe: Tensor | None = state["_probe_weight"]
+        probe: Tensor | CodedWeight | None = state["_probe_weight"]
         if probe is not None:
-            return probe
+            return probe if isinstance(probe, Tensor) else probe.values()
         w = check_latent(state["_parameters"]["weight"], "QuantLinear")
+        return fake_quantize(w, self._fresh_scale(w), self.grid, self.surrogate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., in_features] -> [..., out_features]; under autocast in autocast's dtype."""
+        state = self.__dict__
+        bits, probe = state["config"].act_bits, state["_probe_weight"]
+        if bits is None and isinstance(probe, CodedWeight):
+            bits = probe.act_bits
+        if bits is not None:
+            return self._of_integers(x, bits)
+        return nn.functional.linear(x, self.quantized_weight(), self._parameters["bias"])
+
+    def _of_integers(self, x: Tensor, bits: int) -> Tensor:
+        """The forward with activations of so many bits."""
+        dtype, probe, bias = _result_dtype(x), self._probe_weight, self._parameters["bias"]
+        weight = None  # only the backward pass reads values
+        if probe is None:
+            w = check_latent(self.weight, "QuantLinear")
+            scale = self._fresh_scale(w)
+            codes = fk.quantize(w, scale, self.grid)
+            if torch.is_grad_enabled():
+                weight = fake_quantize(w, scale, self.grid, self.surrogate)
+        else:
+            assert isinstance(probe, CodedWeight)
+            codes, scale = probe.codes, probe.scale
+            if torch.is_grad_enabled():
+                weight = probe.values()
+        self.__dict__["_was_read"] = True
+        rows = x.flatten(0, -2) if x.dim() > 1 else x.unsqueeze(0)
+        rows = rows if rows.dtype is torch.bfloat16 else rows.float()
+        y = integer_linear(rows, weight, bias, codes, scale, self.grid, bits, dtype)
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def _fresh_scale(self, w: Tensor) -> Tensor:
+        """a of this forward; a dynamic rule's is written into the buffer too."""
+        state = self.__dict__
         scale: Tensor = state["_buffers"]["scale"]
         if state["config"].dynamic:
             fresh = initial_scale(w, self.config)
             scale.copy_(fresh)
             # autograd keeps `fresh`: a second forward before backward() may write the buffer
-            scale = fresh
-        return fake_quantize(w, scale, self.grid, self.surrogate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., in_features] -> [..., out_features]; under autocast in autocast's dtype."""
-        return nn.functional.linear(x, self.quantized_weight(), self._parameters["bias"])
+            return fresh
+        return scale
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -121,9 +180,10 @@ class QuantLinear(nn.Linear):
         c = self.config
         bits = "" if self.grid.bits is None else f", bits={self.grid.bits}"
         group = "" if c.group_size is None else f" of {c.group_size}"
+        inputs = "" if c.act_bits is None else f", act_bits={c.act_bits}"
         return (
             f"{super().extra_repr()}, grid={self.grid.kind}{bits}, "
-            f"scale={c.scale} per {c.granularity}{group}, surrogate={self.surrogate}"
+            f"scale={c.scale} per {c.granularity}{group}, surrogate={self.surrogate}{inputs}"
         )
 
 
@@ -165,6 +225,16 @@ def check_latent(w: Tensor | None, op: str, name: str = "weight") -> Tensor:
         expected = "float32: call model.float() and use autocast"
         _check.fail(op, name, got, expected, TypeError)
     return w
+
+
+def _result_dtype(x: Tensor) -> torch.dtype:
+    """What nn.functional.linear of x and float32 weights returns; x of another dtype is refused."""
+    device = x.device.type
+    autocast = torch.is_autocast_enabled(device)
+    if x.dtype not in ((torch.float32, *HALVES) if autocast else (torch.float32,)):
+        got = f"has dtype {str(x.dtype).removeprefix('torch.')}"
+        _check.fail("QuantLinear", "x", got, "float32, or a half under autocast", TypeError)
+    return torch.get_autocast_dtype(device) if autocast else torch.float32
 
 
 def _shallow_copy(module: M) -> M:

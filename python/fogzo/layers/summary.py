@@ -19,6 +19,7 @@ class Row:
         grid: grid and bits, "float" where it is not quantized.
         scale: scale rule and granularity, "" for a float one.
         bytes: packed codes and scales, or the float parameter's own.
+        inputs: bits that its layers' inputs are quantized to, "" where they stay float.
         why: why it stayed float, "" for a quantized one.
     """
 
@@ -28,6 +29,7 @@ class Row:
     scale: str
     bytes: int
     why: str = ""
+    inputs: str = ""
 
 
 class Summary:
@@ -49,9 +51,9 @@ class Summary:
         return [row for row in self.rows if row.why]
 
     def __str__(self) -> str:
-        head = ("weight", "shape", "grid", "scale", "bytes", "why float")
+        head = ("weight", "shape", "grid", "scale", "bytes", "inputs", "why float")
         table = [head] + [
-            (r.name, "x".join(map(str, r.shape)), r.grid, r.scale, f"{r.bytes:,}", r.why)
+            (r.name, "x".join(map(str, r.shape)), r.grid, r.scale, f"{r.bytes:,}", r.inputs, r.why)
             for r in self.rows
         ]
         widths = [max(len(line[i]) for line in table) for i in range(len(head))]
@@ -67,13 +69,13 @@ class Summary:
 
 
 def summary(model: nn.Module) -> Summary:
-    """Each parameter of ``model``: name, shape, grid, scale, bytes, and why it stayed float.
+    """Each parameter of ``model``: name, shape, grid, scale, bytes, inputs, why it stayed float.
 
     Example:
         >>> print(summary(model))
-        weight    shape  grid           scale                bytes  why float
-        0.weight  2x4    mid-rise, 2    fixed per channel    10
-        0.bias    2      float                               8      bias: only the weight of ...
+        weight    shape  grid         scale              bytes  inputs  why float
+        0.weight  2x4    mid-rise, 2  fixed per channel  10     8 bits
+        0.bias    2      float                           8              bias: only the weight of ...
     """
     layout = Layout(model)
     quantized = {name: layers[0] for name, layers in layout.quantized()}
@@ -96,4 +98,5 @@ def _quantized_row(name: str, shape: tuple[int, ...], layer: QuantLinear) -> Row
     packed = shape[0] * -(-shape[1] * grid.storage_bits // 8)
     size = packed + layer.scale.numel() * layer.scale.element_size()
     scale = f"{config.scale} per {config.granularity}{group}"
-    return Row(name, shape, grid.kind + bits, scale, size)
+    inputs = {1: "1 bit", None: ""}.get(config.act_bits, f"{config.act_bits} bits")
+    return Row(name, shape, grid.kind + bits, scale, size, inputs=inputs)
