@@ -40,6 +40,7 @@ class Estimator(ABC):
         allow_unused: bool = False,
         everything: bool = False,
         noise: str = "published",
+        probe_act_bits: int | None = None,
     ) -> None:
         self._op = type(self).__name__
         self._call = f"{self._op}.backward"
@@ -50,7 +51,7 @@ class Estimator(ABC):
         self.allow_unused = allow_unused
         self.last = None
         self.calls = self.forwards = 0
-        self._targets = find_targets(self._op, model, everything, noise)
+        self._targets = find_targets(self._op, model, everything, noise, probe_act_bits)
         self._parameters = list(model.parameters())
         self._gradients = Gradients(self._parameters)
         self._unused_checked = False

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import fogzo_kernels as fk
 from fogzo_kernels import _check, _surrogate
 
 from ._base import FORWARD_ONLY, Estimator, Forward, as_scalar
 from ._batch import first_rows
+from ._sides import Sides, read_as_values
 from ._snapshot import Buffers, RandomStates
-from ._targets import InPlaceOfWeights, Target, as_rows
+from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from .record import Differences, Guided, Last
 
 SIDES = {"central": 2, "forward": 1}  # forwards of a probe, by the kind of difference
@@ -39,15 +39,19 @@ class Probing(Estimator):
         allow_unused: bool,
         difference: str,
         probe_fraction: float,
+        probe_dtype: str | None,
     ) -> None:
         op = type(self).__name__
         _surrogate.check(op, "identity", noise)
+        if probe_dtype is not None and probe_dtype != "int8":
+            _check.fail(op, "probe_dtype", f"is {probe_dtype!r}", "None or 'int8'")
         super().__init__(
             model,
             accumulate=accumulate,
             allow_unused=allow_unused,
             everything=everything,
             noise=noise,
+            probe_act_bits=None if probe_dtype is None else 8,
         )
         self.probes = self._count("probes", probes)
         if not _check.is_int(seed) or not -(2**63) <= seed < 2**64:
@@ -61,6 +65,9 @@ class Probing(Estimator):
         if fraction == 0:
             _check.fail(op, "probe_fraction", f"is {probe_fraction!r}", text)
         self.difference, self.probe_fraction = difference, fraction
+        self.probe_dtype = probe_dtype
+        # weights that probes multiply otherwise than the step's own forward does
+        self._changed = [t for t in self._targets if isinstance(t, QuantTarget) and t.changes]
         self._part: Forward | None = None  # the closure with a part of the batch
         self.fallbacks: Tensor | int = 0
         self._warned = False
@@ -115,6 +122,7 @@ class Probing(Estimator):
             "everything": self.everything,
             "difference": self.difference,
             "probe_fraction": self.probe_fraction,
+            "probe_dtype": self.probe_dtype,
         }
 
     def _estimate(
@@ -126,12 +134,15 @@ class Probing(Estimator):
             G of each weight, and whether all losses were finite (None: not readable).
         """
         targets = guided.targets
-        weights = [as_rows(target.weight) for target in targets]
         rounded = [target.name for target in targets if target.grid is not None]
-        device = weights[0].device
+        device = targets[0].weight.device
         sides = SIDES[self.difference]
         flips = torch.zeros(self.probes, len(rounded), sides, dtype=torch.int64, device=device)
-        counts = iter(flips.view(-1, sides).unbind())
+        made = Sides(guided, self.difference, flips)
+        # not perturbed, for want of a gradient, but multiplied like the others
+        chosen = {id(target) for target in targets} if self._changed else set()
+        still = [target for target in self._changed if id(target) not in chosen]
+        side: Sequence[InPlace] = ()
         losses: list[Tensor] = []
         probed = forward if self._part is None else self._part
         last.forwards += sides * self.probes
@@ -141,21 +152,11 @@ class Probing(Estimator):
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
-            base = [] if sides == 2 else [self._base_loss(last)]
+            base = [] if sides == 2 else [self._base_loss(forward, last)]
+            codes = [target.unperturbed() for target in still]
             for probe in range(self.probes):
-                pairs = fk.perturb_quantize_many(
-                    weights,
-                    guided.guides,
-                    guided.scales,
-                    guided.grids,
-                    guided.surrogates,
-                    sides="both" if sides == 2 else "plus",
-                    first_probe=probe,
-                    flip_counts=[None if grid is None else next(counts) for grid in guided.grids],
-                    **guided.draw,
-                )
-                for side in zip(*(pair.unbind() for pair in pairs), strict=True):
-                    losses.append(self._probe_loss(probed, targets, side))
+                for side in made.of(probe):
+                    losses.append(self._probe_loss(probed, (*targets, *still), (*side, *codes)))
                 losses += base
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
@@ -164,22 +165,24 @@ class Probing(Estimator):
             got = "called zero_grad() or backward() in a probe"
             _check.fail(self._call, "closure", got, FORWARD_ONLY, RuntimeError)
         last._losses, last._sides, last._flips = losses, sides, (rounded, flips)
+        last._probed = targets, read_as_values(targets, side)
         difference, finite = self._differences.of(losses)
         return guided.gradient(difference.to(device)), finite
 
-    def _base_loss(self, last: Last) -> Tensor:
-        """0-dim: the loss without perturbation, of the rows that the probes see."""
-        if self._part is None:
+    def _base_loss(self, forward: Forward, last: Last) -> Tensor:
+        """0-dim: the loss without perturbation, of the rows and by the products of the probes."""
+        if self._part is None and not self._changed:
             return last.loss
         last.forwards += 1
-        return self._probe_loss(self._part, (), ())
+        codes = [target.unperturbed() for target in self._changed]
+        return self._probe_loss(self._part or forward, self._changed, codes)
 
     def _probe_loss(
-        self, forward: Forward, targets: Sequence[Target], values: Sequence[Tensor]
+        self, forward: Forward, targets: Sequence[Target], given: Sequence[InPlace]
     ) -> Tensor:
-        """0-dim: the loss with ``values`` for the weights, all else as in the step."""
+        """0-dim: the loss with ``given`` for the weights, all else as in the step."""
         self._random.rewind()
-        with self._buffers.scratch(), InPlaceOfWeights(targets, values):
+        with self._buffers.scratch(), InPlaceOfWeights(targets, given):
             loss = forward()
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = "returned something else for a probe than for the unperturbed forward"

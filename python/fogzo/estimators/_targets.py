@@ -11,16 +11,31 @@ import fogzo_kernels as fk
 from fogzo_kernels import _check
 
 from ..layers.layout import Holder, Layout
-from ..layers.quant_linear import QuantLinear, check_latent
+from ..layers.quant_linear import CodedWeight, QuantLinear, check_latent
 
 FLOAT_RADIUS = 1e-3
+InPlace = Tensor | CodedWeight  # what may stand for a weight
 
 
 class QuantTarget:
-    """A quantized weight: its layers take a probe's values in place of Q(W)."""
+    """A quantized weight: its layers take a probe's values in place of Q(W).
 
-    def __init__(self, name: str, number: int, layers: Sequence[QuantLinear]) -> None:
+    Attributes:
+        form: of its perturbed weights, "packed" where integers are multiplied, else "values".
+        act_bits: of the inputs in probes, of layers that have none of their own; None: floats.
+        integers: whether some of its layers multiply integers in every forward.
+        changes: whether some of them do in probes alone.
+    """
+
+    def __init__(
+        self, name: str, number: int, layers: Sequence[QuantLinear], act_bits: int | None
+    ) -> None:
         self.name, self.number, self.layers = name, number, layers
+        own = [layer.config.act_bits for layer in layers]
+        self.integers = any(bits is not None for bits in own)
+        self.changes = act_bits is not None and None in own
+        self.act_bits = act_bits
+        self.form = "packed" if self.integers or act_bits is not None else "values"
         self.grid: fk.Grid | None = layers[0].grid
         self.surrogate = layers[0].surrogate
         self.scale_moves = layers[0].config.dynamic
@@ -38,9 +53,20 @@ class QuantTarget:
         assert scale is not None
         return scale
 
-    def put(self, values: Tensor) -> None:
+    def coded(self, codes: Tensor | fk.Packed, scale: Tensor, in_probe: bool = True) -> CodedWeight:
+        """Codes of this weight for its layers."""
+        assert self.grid is not None
+        return CodedWeight(codes, scale, self.grid, self.act_bits if in_probe else None)
+
+    def unperturbed(self, in_probe: bool = True) -> CodedWeight:
+        """The codes of W itself, with the scale of the last forward."""
+        assert self.grid is not None
+        codes: Tensor = fk.quantize(self.weight.detach(), self.scale, self.grid)
+        return self.coded(codes, self.scale, in_probe)
+
+    def put(self, given: InPlace) -> None:
         for layer in self.layers:
-            layer.__dict__["_probe_weight"] = values
+            layer.__dict__["_probe_weight"] = given
 
     def clear(self) -> None:
         for layer in self.layers:
@@ -59,6 +85,7 @@ class FloatTarget:
     """A parameter that stays float, perturbed by ``everything=True``: radius 1e-3, no rounding."""
 
     grid: fk.Grid | None = None
+    form = "values"
     surrogate = "identity"
     scale_moves = False
     was_read = True  # a float parameter does not tell
@@ -80,8 +107,9 @@ class FloatTarget:
     def scale(self) -> Tensor:
         return torch.full((), self._scale, dtype=torch.float32, device=self.weight.device)
 
-    def put(self, values: Tensor) -> None:
-        values = values.view(self.weight.shape)
+    def put(self, given: InPlace) -> None:
+        assert isinstance(given, Tensor)
+        values = given.view(self.weight.shape)
         for holder in self.holders:
             # a plain tensor may stand in a module's table; nothing is written into the parameter
             holder.module._parameters[holder.key] = values  # type: ignore[assignment]
@@ -97,13 +125,18 @@ class FloatTarget:
 Target = QuantTarget | FloatTarget
 
 
-def find_targets(op: str, model: nn.Module, everything: bool, noise: str) -> list[Target]:
-    """Quantized weights in named_parameters() order, then, for ``everything``, all others."""
+def find_targets(
+    op: str, model: nn.Module, everything: bool, noise: str, act_bits: int | None = None
+) -> list[Target]:
+    """Quantized weights in named_parameters() order, then, for ``everything``, all others.
+
+    ``act_bits``: what probes quantize the inputs of quantized layers to.
+    """
     layout = Layout(model)
     targets: list[Target] = []
     for name, layers in layout.quantized():
         check_latent(layers[0].weight, op, name)
-        targets.append(QuantTarget(name, len(targets), layers))
+        targets.append(QuantTarget(name, len(targets), layers, act_bits))
     if everything:
         quantized = {target.name for target in targets}
         for name, parameter in layout.parameters.items():
@@ -116,7 +149,7 @@ def find_targets(op: str, model: nn.Module, everything: bool, noise: str) -> lis
 class InPlaceOfWeights:
     """Let the forward inside a ``with`` use ``values`` for the targets' weights."""
 
-    def __init__(self, targets: Sequence[Target], values: Sequence[Tensor]) -> None:
+    def __init__(self, targets: Sequence[Target], values: Sequence[InPlace]) -> None:
         self._targets, self._values = targets, values
 
     def __enter__(self) -> None:

@@ -40,6 +40,10 @@ class FOGZO(Probing):
             probe in place of two, for a difference whose even terms no longer cancel.
         probe_fraction: f in (0, 1]: the probes see the first ceil(f B) rows of ``batch``, which
             backward then needs; with "forward" one more pass measures L(Q(W)) on them.
+        probe_dtype: None, or "int8": in the probes each quantized layer quantizes its input to 8
+            bits, a scale a token, and multiplies integers by the packed codes of its weight (a
+            layer with act_bits does so anyway, with its own bits); with "forward" one more pass
+            measures L(Q(W)) that way. last.float_probes names the weights that stay float.
 
     Raises:
         ValueError, TypeError: no quantized weight, or an argument outside its range.
@@ -66,6 +70,7 @@ class FOGZO(Probing):
         everything: bool = False,
         difference: str = "central",
         probe_fraction: float = 1.0,
+        probe_dtype: str | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -78,6 +83,7 @@ class FOGZO(Probing):
             allow_unused=allow_unused,
             difference=difference,
             probe_fraction=probe_fraction,
+            probe_dtype=probe_dtype,
         )
         self.gamma = _gamma.max_gamma(self._op, gamma, self._d)
         self.ramp_steps = None if ramp_steps is None else self._count("ramp_steps", ramp_steps)

@@ -11,7 +11,7 @@ from fogzo_kernels import _check
 
 from ._base import FORWARD_ONLY, Forward, as_scalar
 from ._probing import Probing, scale_of, set_gradients
-from ._targets import InPlaceOfWeights, QuantTarget, Target, as_rows
+from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target, as_rows
 from .record import Guided, Last
 
 
@@ -24,7 +24,8 @@ class NSPSA(Probing):
     Args:
         model: with quantized layers.
         probes: n >= 1, two forward passes each.
-        seed, noise, accumulate, allow_unused, difference, probe_fraction: as FOGZO's.
+        seed, noise, accumulate, allow_unused, difference, probe_fraction, probe_dtype: as
+            FOGZO's.
         everything: perturb the float parameters too, by 1e-3 along u, without rounding; all that
             are trainable, whether the forward reads them or not.
         on_nonfinite: where a probe's loss is not finite: "ste" makes that step's G zero (there is
@@ -53,6 +54,7 @@ class NSPSA(Probing):
         allow_unused: bool = False,
         difference: str = "central",
         probe_fraction: float = 1.0,
+        probe_dtype: str | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -65,6 +67,7 @@ class NSPSA(Probing):
             allow_unused=allow_unused,
             difference=difference,
             probe_fraction=probe_fraction,
+            probe_dtype=probe_dtype,
         )
 
     def _step(self, forward: Forward, scaler: Any) -> Last:
@@ -97,7 +100,10 @@ class NSPSA(Probing):
         """The loss, detached; ``others``: with the gradients of what is not perturbed."""
         quantized = [target for target in self._targets if isinstance(target, QuantTarget)]
         with torch.no_grad():
-            values = [target.layers[0].quantized_weight() for target in quantized]
+            values: list[InPlace] = [t.layers[0].quantized_weight() for t in quantized]
+            for i, target in enumerate(quantized):
+                if target.integers:
+                    values[i] = target.unperturbed(in_probe=False)
         for target in quantized:
             target.forget_reads()
         # constants for the quantized weights: back-propagation then spends nothing on them

@@ -78,6 +78,9 @@ class Last:
             Made when first read, until the next ``backward`` call.
         ratio: float64 [n], difference / predicted; NaN where predicted is 0.
         flips: {name: codes that the probes changed, over all sides}.
+        float_probes: names of the perturbed weights that the probes multiplied as float32 values:
+            all, but for layers with act_bits, or with probe_dtype="int8", where float parameters
+            and weights that the model reads through ``quantized_weight()`` remain.
     """
 
     # a plain step's
@@ -86,6 +89,7 @@ class Last:
     _losses: Sequence[Tensor] = ()
     _sides = 2
     _flips: tuple[list[str], Tensor] | None = None
+    _probed: tuple[Sequence[Target], set[str]] = (), set()
     _guided: Guided | None = None
     _predicted: Tensor | None = None
 
@@ -132,6 +136,11 @@ class Last:
             return {}
         names, counts = self._flips
         return dict(zip(names, counts.sum(dim=(0, 2)).tolist(), strict=True))
+
+    @property
+    def float_probes(self) -> list[str]:
+        targets, read = self._probed
+        return [t.name for t in targets if t.form == "values" or t.name in read]
 
     def release(self) -> None:
         """Let go of the gradients that ``predicted`` would be made from."""

@@ -76,8 +76,9 @@ _OPTIONS = {
     "noise": _Option(_one_of("published", "rademacher"), "published or rademacher"),
     "difference": _Option(_one_of("central", "forward"), "central or forward"),
     "probe_fraction": _Option(_fraction, "a number over 0 and at most 1"),
+    "probe_dtype": _Option(_one_of("int8"), "int8"),
 }
-_PROBING = ("lr", "probes", "noise", "difference", "probe_fraction")
+_PROBING = ("lr", "probes", "noise", "difference", "probe_fraction", "probe_dtype")
 
 _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "ste": (fogzo.STE, ("lr",)),
