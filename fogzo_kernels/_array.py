@@ -17,7 +17,7 @@ from ._types import Flips, Packed
 
 Array = Any
 _DTYPE_NAMES: dict[Any, str] = {}
-_KINDS: dict[type, str | None] = {}
+KINDS: dict[type, str | None] = {}  # what ``kind`` found for the types it has met
 _FORKED: list[bool] = []  # not empty in a forked process
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _FORKED.append(True))
@@ -36,9 +36,7 @@ def compiling() -> bool:
 def kind(array: object) -> str | None:
     """'torch', 'numpy', or None for anything else."""
     cls = type(array)
-    if cls not in _KINDS:
-        _KINDS[cls] = _find_kind(array)
-    return _KINDS[cls]
+    return KINDS[cls] if cls in KINDS else KINDS.setdefault(cls, _find_kind(array))
 
 
 def _find_kind(array: object) -> str | None:
@@ -122,12 +120,29 @@ def is_contiguous(array: Array) -> bool:
 
 def contiguous(array: Array) -> Array:
     """The array itself where it is row-major, dense and aligned, else a copy that is."""
-    if kind(array) == "numpy":
+    kept: list[Array] = []
+    address(array, kept)
+    return kept[0] if kept else array
+
+
+def address(array: Array, kept: list[Array]) -> int:
+    """Address of the elements in row-major order: its own, or that of a copy put into ``kept``."""
+    if KINDS.get(type(array)) == "torch":
+        if array.is_contiguous() and not array.is_neg():
+            start: int = array.data_ptr()
+            if not start & 7 or start % array.element_size() == 0:
+                return start
+        dense = array.contiguous().resolve_neg()
+        if dense is array or dense.data_ptr() % dense.element_size():
+            dense = dense.clone()
+        start = dense.data_ptr()
+    else:
         flags = array.flags
-        return array if flags.c_contiguous and flags.aligned else array.copy()
-    array = array.contiguous().resolve_neg()
-    address = array.data_ptr()
-    return array.clone() if address & 7 and address % array.element_size() else array
+        dense = array if flags.c_contiguous and flags.aligned else array.copy()
+        start = dense.ctypes.data
+    if dense is not array:
+        kept.append(dense)
+    return start
 
 
 def why_not_written(array: Array) -> tuple[str, str] | None:
@@ -144,8 +159,8 @@ def why_not_written(array: Array) -> tuple[str, str] | None:
 
 def pointer(array: Array) -> int:
     """Address of the first element; the caller keeps the array alive."""
-    address: int = array.ctypes.data if kind(array) == "numpy" else array.data_ptr()
-    return address
+    start: int = array.ctypes.data if kind(array) == "numpy" else array.data_ptr()
+    return start
 
 
 def empty(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") -> Array:
@@ -153,15 +168,17 @@ def empty(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") ->
         import numpy
 
         return numpy.empty(shape, dtype=dtype)
-    of = _torch_dtype(dtype)  # imports torch
-    return sys.modules["torch"].empty(shape, dtype=of, device=device)
+    make, dtypes = _torch_maker()
+    return make(shape, dtype=dtypes[dtype], device=device)
 
 
 @functools.cache
-def _torch_dtype(name: str) -> Any:
+def _torch_maker() -> tuple[Any, dict[str, Any]]:
+    """torch.empty, and torch's dtypes by name."""
     import torch
 
-    return getattr(torch, name)
+    names = ("float32", "float64", "bfloat16", "float16", "int8", "uint8", "int32", "int64")
+    return torch.empty, {name: getattr(torch, name) for name in names}
 
 
 def zeros(shape: tuple[int, ...], dtype: str, kind: str) -> Array:
@@ -220,7 +237,7 @@ def _map(value: Any, one: Any) -> Any:
 
 def extent(array: Array) -> tuple[int, int]:
     """First and one-past-last byte address that the array may touch; (0, 0) where it is empty."""
-    if kind(array) == "torch" and array.is_contiguous():
+    if KINDS.get(type(array)) == "torch" and array.is_contiguous():
         start = array.data_ptr()
         return (start, start + array.nbytes) if start else (0, 0)  # none on the meta device
     if 0 in array.shape:

@@ -39,6 +39,19 @@ class View:
 
 
 @dataclass(slots=True)
+class Probing:
+    """Checked arguments that all tensors of a call share; seed to norm may be device scalars."""
+
+    noise: str
+    first_probe: int
+    probes: int
+    seed: Any
+    step: Any
+    gamma: Any
+    norm: Any
+
+
+@dataclass(slots=True)
 class Draw:
     """Checked coordinates of the noise of one tensor; seed and step are ints or device scalars."""
 
@@ -79,21 +92,27 @@ def view(op: str, name: str, array: Any, **others: Any) -> View:
 
     ``others`` (each an array or None) must be of its kind and on its device.
     """
-    kind = _array.kind(array)
-    for other in others.values():
-        if other is not None and _array.kind(other) != kind:
+    kind, device = _place(op, name, array, others)
+    return _view(tuple(array.shape), kind, device) or _refuse_view(op, name, array.shape)
+
+
+def _place(op: str, name: str, array: Any, others: dict[str, Any]) -> tuple[str, str]:
+    """Kind and device type that an array shares with the others (each an array or None)."""
+    kinds = _array.KINDS  # of types met before; for another, common_kind below
+    kind = kinds.get(type(array))
+    given = {argument: other for argument, other in others.items() if other is not None}
+    for other in given.values():
+        if kinds.get(type(other)) != kind:
             kind = None
     if kind is None:
-        kind = _array.common_kind(op, **{name: array}, **others)  # says what differs
-    if kind == "torch":
-        device = array.device
-        for argument, other in others.items():
-            if other is not None and other.device != device:
-                fail(op, argument, f"is on {other.device}", f"{device}, where {name} is")
-        device = device.type
-    else:
-        device = "cpu"
-    return _view(tuple(array.shape), kind, device) or _refuse_view(op, name, array.shape)
+        kind = _array.common_kind(op, **{name: array}, **given)  # says what differs
+    if kind != "torch":
+        return kind, "cpu"
+    device = array.device
+    for argument, other in given.items():
+        if other.device != device:
+            fail(op, argument, f"is on {other.device}", f"{device}, where {name} is")
+    return kind, device.type
 
 
 def shape_view(op: str, array_shape: Sequence[int], kind: str, device: str) -> View:
@@ -123,9 +142,12 @@ def _refuse_view(op: str, name: str, dims: Sequence[int]) -> NoReturn:
 
 def weight(op: str, w: Any, scale: Any, *, name: str = "w", **others: Any) -> View:
     """A float32 weight (or gradient) and its scale: (), [N, 1] or [N, G, 1], G dividing cols."""
-    v = view(op, name, w, scale=scale, **others)
+    others["scale"] = scale
+    kind, device = _place(op, name, w, others)
     dtype(op, name, w, "float32")
-    return with_scale(op, v, scale, name)
+    dtype(op, "scale", scale, "float32")
+    v = _scaled_view(tuple(w.shape), kind, device, tuple(scale.shape))
+    return v or with_scale(op, view(op, name, w), scale, name)
 
 
 def with_scale(op: str, v: View, scale: Any, name: str) -> View:
@@ -203,40 +225,20 @@ def _scalar(op: str, argument: str, value: Any, name: str, v: View) -> tuple[Any
     return value, True
 
 
-def gamma(op: str, value: Any, v: View) -> Any:
-    """gamma as a float in [0, 1], or a 0-dim float64 device array as it is."""
-    value, on_device = _scalar(op, "gamma", value, "float64", v)
-    return value if on_device else number(op, "gamma", value, 0.0, 1.0, "a float in [0, 1]")
-
-
-def norm(op: str, value: Any, v: View) -> Any:
-    """N >= 0 as a float (inf and NaN pass), or a 0-dim float32 device array as it is."""
-    value, on_device = _scalar(op, "norm", value, "float32", v)
-    if on_device or (type(value) is float and value >= 0.0):
-        return value
-    text = "a number >= 0 or a 0-dim float32 array"
-    return number(op, "norm", value, 0.0, math.nan, text)
-
-
-def draw(
+def probing(
     op: str,
     v: View,
-    grid: Grid | None,
-    surrogate: str | None,
     *,
     noise: str,
     seed: Any,
     step: Any,
-    tensor: Any,
     first_probe: Any = 0,
     probes: Any = 1,
-    offset: Any = 0,
-    row_pitch: Any = None,
-) -> Draw:
-    """The coordinates of a tensor's noise; surrogate None is the grid's default."""
-    if surrogate is None:
-        surrogate = "identity" if grid is None else grid.default_surrogate
-    _surrogate.check(op, surrogate, noise, grid)
+    gamma: Any = 0.0,
+    norm: Any = 0.0,
+) -> Probing:
+    """What the tensors of a call share; ``v`` is the first of them."""
+    _surrogate.check(op, "identity", noise)
     seed, seed_on_device = _scalar(op, "seed", seed, "int64", v)
     step, step_on_device = _scalar(op, "step", step, "int64", v)
     if not seed_on_device:
@@ -245,16 +247,45 @@ def draw(
         seed %= high
     if not step_on_device:
         step = integer(op, "step", step, 0, WORD, "an int in 0..2^32-1 or a 0-dim int64 array")
-    tensor = integer(op, "tensor", tensor, 0, WORD - 1, "an int in 0..2^32-2")
     first_probe = integer(op, "first_probe", first_probe, 0, WORD, "an int in 0..2^32-1")
     probes = integer(op, "probes", probes, 1, WORD - first_probe + 1, "an int >= 1")
+    gamma, on_device = _scalar(op, "gamma", gamma, "float64", v)
+    if not on_device:
+        gamma = number(op, "gamma", gamma, 0.0, 1.0, "a float in [0, 1]")
+    norm, on_device = _scalar(op, "norm", norm, "float32", v)
+    if not on_device and not (type(norm) is float and norm >= 0.0):  # inf and NaN pass
+        text = "a number >= 0 or a 0-dim float32 array"
+        norm = number(op, "norm", norm, 0.0, math.nan, text)
+    return Probing(noise, first_probe, probes, seed, step, gamma, norm)
+
+
+def draw(
+    op: str,
+    v: View,
+    grid: Grid | None,
+    surrogate: str | None,
+    shared: Probing,
+    tensor: Any,
+    offset: Any = 0,
+    row_pitch: Any = None,
+) -> Draw:
+    """The coordinates of a tensor's noise; surrogate None is the grid's default."""
+    if surrogate is None:
+        surrogate = "identity" if grid is None else grid.default_surrogate
+    noise = shared.noise
+    _surrogate.check(op, surrogate, noise, grid)
+    tensor = integer(op, "tensor", tensor, 0, WORD - 1, "an int in 0..2^32-2")
     offset = integer(op, "offset", offset, 0, MAX_ELEMENTS + 1, "an int in 0..2^35")
-    pitch = v.cols if row_pitch is None else row_pitch
-    pitch = integer(op, "row_pitch", pitch, v.cols, MAX_ELEMENTS + 1, f"an int in {v.cols}..2^35")
-    if v.rows * v.cols and offset + (v.rows - 1) * pitch + v.cols > MAX_ELEMENTS:
-        got = f"is {offset} with row_pitch {pitch} and {v.rows} rows of {v.cols}"
-        fail(op, "offset", got, "element numbers below 2^35")
-    return Draw(surrogate, noise, seed, step, tensor, first_probe, probes, offset, pitch)
+    pitch = v.cols
+    if row_pitch is not None or offset:
+        pitch = pitch if row_pitch is None else row_pitch
+        text = f"an int in {v.cols}..2^35"
+        pitch = integer(op, "row_pitch", pitch, v.cols, MAX_ELEMENTS + 1, text)
+        if v.rows * v.cols and offset + (v.rows - 1) * pitch + v.cols > MAX_ELEMENTS:
+            got = f"is {offset} with row_pitch {pitch} and {v.rows} rows of {v.cols}"
+            fail(op, "offset", got, "element numbers below 2^35")
+    first, probes = shared.first_probe, shared.probes
+    return Draw(surrogate, noise, shared.seed, shared.step, tensor, first, probes, offset, pitch)
 
 
 def sequence(op: str, argument: str, value: Any, length: int | None, like: str = "") -> list[Any]:
@@ -304,25 +335,45 @@ def no_overlap(
             fail(op, name, f"overlaps {argument} in memory", f"memory apart from {argument}")
 
 
+def outside(output: Any, inputs: list[Any]) -> bool:
+    """Whether an output shares memory with none of the inputs."""
+    first, end = _array.extent(output)
+    for array in inputs:
+        low, high = _array.extent(array)
+        if low < end and first < high:
+            return False
+    return True
+
+
 def apart(op: str, outputs: dict[str, Any], inputs: dict[str, Any]) -> None:
     """Refuse outputs that overlap each other or any input; entries that are None are left out."""
-    given = [(name, array, True) for name, array in outputs.items() if array is not None]
-    if not given:
-        return
-    given += [(name, array, False) for name, array in inputs.items() if array is not None]
-    spans = [(*_array.extent(array), name, written) for name, array, written in given]
+    written = _spans(outputs)
+    first, end = min(written, default=(0,))[0], max((high for _, high, _ in written), default=0)
+    spans = [(*span, True) for span in written]
+    spans += [(*span, False) for span in _spans(inputs) if span[0] < end and first < span[1]]
     last: dict[bool, tuple[int, str]] = {True: (0, ""), False: (0, "")}  # by written: furthest end
     clashes = {}
-    for low, high, name, written in sorted(span for span in spans if span[0] < span[1]):
-        for before in (True, False) if written else (True,):
-            end, other = last[before]
-            if low < end:
-                out, clash = (name, other) if written else (other, name)
+    for low, high, name, is_written in sorted(spans):
+        for before in (True, False) if is_written else (True,):
+            other_end, other = last[before]
+            if low < other_end:
+                out, clash = (name, other) if is_written else (other, name)
                 clashes[out] = clash
-        last[written] = max(last[written], (high, name))
+        last[is_written] = max(last[is_written], (high, name))
     for out in filter(clashes.get, outputs):
         clash = clashes[out]
         fail(op, out, f"overlaps {clash} in memory", f"memory apart from {clash}")
+
+
+def _spans(arrays: dict[str, Any]) -> list[tuple[int, int, str]]:
+    """First and one-past-last address and name of the arrays that have bytes."""
+    found = []
+    for name, array in arrays.items():
+        if array is not None:
+            low, high = _array.extent(array)
+            if low < high:
+                found.append((low, high, name))
+    return found
 
 
 def finite(op: str, argument: str, scale: Any) -> None:

@@ -61,15 +61,6 @@ def test_use_backend_nests_and_ends_with_an_error():
     assert _dispatch.forced() == "auto"
 
 
-def test_the_environment_is_read_at_each_call(monkeypatch):
-    monkeypatch.setenv("FOGZO_BACKEND", "reference")
-    assert _dispatch.forced() == "reference"
-    with fk.use_backend("auto"):
-        assert _dispatch.forced() == "auto"
-    monkeypatch.delenv("FOGZO_BACKEND")
-    assert _dispatch.forced() == "auto"
-
-
 @pytest.mark.parametrize("call", [fk.why_not, lambda name: fk.use_backend(name).__enter__()])
 def test_unknown_names(call):
     with pytest.raises(ValueError, match=r"is 'gpu', expected one of cuda, triton, cpu, reference"):

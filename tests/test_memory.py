@@ -187,12 +187,19 @@ def test_perturbed_outputs_of_many_lie_apart(backend):
     arguments = ([w0, w1], [w0, w1], [ONE, ONE], GRID)
     with pytest.raises(ValueError, match=r"outs\[1\] overlaps outs\[0\] in memory"):
         fk.perturb_quantize_many(*arguments, outs=outs, **MANY)
-    counts = torch.full((3,), 9)
-    flip_counts = [counts[:2], counts[1:]]
-    with pytest.raises(ValueError, match=r"flip_counts\[1\] overlaps flip_counts\[0\] in memory"):
-        fk.perturb_quantize_many(*arguments, flip_counts=flip_counts, **MANY)
+    counts = memory[8:16].view(torch.int64).view(2, 2)
+    with pytest.raises(ValueError, match=r"flip_counts overlaps outs\[0\] in memory"):
+        fk.perturb_quantize_many(*arguments, flip_counts=counts, outs=[outs[0], None], **MANY)
     assert (memory == 9).all()
-    assert (counts == 9).all()
+
+
+def test_counts_of_many_lie_apart_from_inputs(backend):
+    w = torch.ones(2, 8)
+    counts = w[0].view(torch.int64).view(2, 2)
+    arguments = ([torch.ones(1, 8), w[:1]], [torch.ones(1, 8)] * 2, [ONE, ONE], GRID)
+    with pytest.raises(ValueError, match=r"flip_counts overlaps ws\[1\] in memory"):
+        fk.perturb_quantize_many(*arguments, flip_counts=counts, **MANY)
+    assert (w == 1).all()
 
 
 def test_an_output_and_its_counts_lie_apart(backend):

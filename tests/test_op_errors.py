@@ -536,9 +536,11 @@ def test_outputs_of_a_list_are_apart_from_each_other_and_from_foreign_inputs():
     views = [memory[48 * i : 48 * i + 96].view(2, *SHAPE) for i in range(2)]
     op = "perturb_quantize_many"
     refuse(op, text.format("outs[1]", "outs[0]"), outs=views)
-    count = torch.zeros(2, dtype=torch.int64)
-    text_of_count = text.format("flip_counts[1]", "flip_counts[0]")
-    refuse(op, text_of_count, flip_counts=[count, count], outs=[None, None])
+    count = views[0].view(torch.int64).view(-1)[:4].view(2, 2)
+    text_of_count = text.format("outs[0]", "flip_counts")
+    refuse(op, text_of_count, flip_counts=count, outs=[views[0], None])
+    refuse(op, "flip_counts has shape (2, 3), expected (2, 2)",
+           flip_counts=torch.zeros(2, 3, dtype=torch.int64))  # fmt: skip
     bytes_of = [torch.zeros(2, 4, 3, dtype=U8) for _ in range(2)]
     ws = [weight(), bytes_of[0].view(-1)[:24].view(torch.float32).view(1, 6)]
     packed = [fk.Packed(bytes_of[0], 2, (2, *SHAPE)), None]

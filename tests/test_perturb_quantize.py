@@ -224,7 +224,7 @@ def test_many_equals_the_loop(backend):
     arrays = [[torch.from_numpy(a) for a in inputs(v, i)[:3]] for i, v in enumerate(views)]
     lists = [list(column) for column in zip(*arrays, strict=True)]
     shared = {"seed": SEED, "step": 1, "probes": 2, "gamma": 0.1, "norm": 3.0, "form": "codes"}
-    counts = [torch.full((4,), -7) for _ in views]
+    counts = torch.full((3, 4), -7)
     got = fk.perturb_quantize_many(
         *lists, grids, [None, "identity", "trust"], tensors=[4, 0, 2**32 - 2],
         offsets=[v[1] for v in views], row_pitches=[v[2] for v in views], flip_counts=counts,
@@ -238,6 +238,18 @@ def test_many_equals_the_loop(backend):
         )  # fmt: skip
         assert_same(got[i], want, f"tensor {i}")
         assert_same(counts[i], count, f"flip_count {i}")
+
+
+def test_counts_of_tensors_without_a_grid_are_zero(backend):
+    w = torch.linspace(-1, 1, 64).view(2, 32)
+    one = torch.tensor(1.0)
+    counts = torch.full((2, 2), -7)
+    fk.perturb_quantize_many(
+        [w, w], [w, w], [one, one], [None, MID], ["identity", None], tensors=[0, 1], seed=SEED,
+        step=0, gamma=0.5, norm=1.0, flip_counts=counts,
+    )  # fmt: skip
+    assert counts[0].tolist() == [0, 0]
+    assert (counts[1] > 0).all()
 
 
 def test_tensors_of_one_shape_are_perturbed_differently(backend):

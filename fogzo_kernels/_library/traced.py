@@ -229,14 +229,20 @@ def perturb_quantize_many(
     lists = {"grads": grads, "scales": scales, "tensors": tensors}
     columns = [_check.sequence(op, name, value, n, "ws") for name, value in lists.items()]
     each = {"grids": grids, "surrogates": surrogates, "offsets": offsets,
-            "row_pitches": row_pitches, "flip_counts": flip_counts, "outs": outs}  # fmt: skip
+            "row_pitches": row_pitches, "outs": outs}  # fmt: skip
     columns += [_check.each(op, name, value, n, "ws") for name, value in each.items()]
+    counts: list[Any] = [None] * n
+    if flip_counts is not None:
+        flip_counts.zero_()  # for the tensors without a grid
+        rows = zip(columns[3], flip_counts.unbind(), strict=True)
+        counts = [None if grid is None else row for grid, row in rows]
+    columns.append(counts)
     return [
         perturb_quantize(
             w, g, a, grid, name, tensor=t, offset=offset, row_pitch=pitch, flip_count=flip_count,
             out=out, **shared,
         )
-        for w, g, a, t, grid, name, offset, pitch, flip_count, out in zip(ws, *columns, strict=True)
+        for w, g, a, t, grid, name, offset, pitch, out, flip_count in zip(ws, *columns, strict=True)
     ]  # fmt: skip
 
 

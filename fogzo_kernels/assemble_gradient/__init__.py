@@ -56,24 +56,22 @@ def assemble_gradient(
 
     Source: Yang & Aamodt, arXiv 2510.23926; docs/algorithm.md.
     """
-    v, call = _prepare(
-        "assemble_gradient",
-        grad,
-        scale,
-        differences,
-        surrogate,
-        out,
+    op = "assemble_gradient"
+    shared = _check.probing(
+        op,
+        _check.view(op, "grad", grad, differences=differences),
+        noise=noise,
         seed=seed,
         step=step,
-        tensor=tensor,
+        first_probe=first_probe,
+        probes=_probes(op, differences),
         gamma=gamma,
         norm=norm,
-        first_probe=first_probe,
-        noise=noise,
-        offset=offset,
-        row_pitch=row_pitch,
     )
-    return _dispatch.call("assemble_gradient", v.kind, v.device, (), (scale,), out=out, **call)
+    place = tensor, offset, row_pitch
+    call = _prepare(op, grad, scale, differences, surrogate, place, out, shared, None)
+    v = call["view"]
+    return _dispatch.call(op, v.kind, v.device, (), (scale,), out=out, **call)
 
 
 @_dispatch.operation
@@ -131,41 +129,43 @@ def assemble_gradient_many(
         outs,
         strict=True,
     )
-    prepared = []
+    first = grads[0]
+    view = _check.view(op, "grad", first, differences=differences)
+    shared = _check.probing(
+        op,
+        view,
+        noise=noise,
+        seed=seed,
+        step=step,
+        first_probe=first_probe,
+        probes=_probes(op, differences),
+        gamma=gamma,
+        norm=norm,
+    )
+    calls = []
     for grad, scale, surrogate, tensor, offset, row_pitch, out in columns:
-        one = _prepare(
-            op,
-            grad,
-            scale,
-            differences,
-            surrogate,
-            out,
-            first=grads[0],
-            seed=seed,
-            step=step,
-            tensor=tensor,
-            gamma=gamma,
-            norm=norm,
-            first_probe=first_probe,
-            noise=noise,
-            offset=offset,
-            row_pitch=row_pitch,
-        )
-        prepared.append(one)
-        # scalars that all tensors share: as the first check has read them
-        gamma, norm = one[1]["gamma"], one[1]["norm"]
+        place = tensor, offset, row_pitch
+        one = _prepare(op, grad, scale, differences, surrogate, place, out, shared, first)
+        calls.append(one)
     if any(out is not None for out in outs):
         written = {f"outs[{i}]": out for i, out in enumerate(outs)}
-        read = {f"scales[{i}]": call["scale"] for i, (_, call) in enumerate(prepared)}
+        read = {f"scales[{i}]": call["scale"] for i, call in enumerate(calls)}
         for i, (grad, out) in enumerate(zip(grads, outs, strict=True)):
             if out is None or _array.extent(grad) != _array.extent(out):
                 read[f"grads[{i}]"] = grad
         _check.apart(op, written, {**read, "differences": differences})
-    view = prepared[0][0]
-    calls = [call for _, call in prepared]
-    scales = tuple(call["scale"] for call in calls)
+    scales = [call["scale"] for call in calls]
     results = _dispatch.call(op, view.kind, view.device, (), scales, out=outs, calls=calls)
     return list(results)
+
+
+def _probes(op: str, differences: Any) -> int:
+    _check.dtype(op, "differences", differences, "float32", "float64")
+    shape = differences.shape
+    if len(shape) != 1 or shape[0] < 1:
+        got = f"has shape {tuple(shape)}"
+        _check.fail(op, "differences", got, "(n,) with n >= 1 probes")
+    return int(shape[0])
 
 
 def _prepare(
@@ -174,32 +174,24 @@ def _prepare(
     scale: Any,
     differences: Any,
     surrogate: str,
+    place: tuple[Any, Any, Any],
     out: Any,
-    *,
-    gamma: Any,
-    norm: Any,
-    first: Any = None,
-    **coordinates: Any,
-) -> tuple[_check.View, dict[str, Any]]:
-    """Check one tensor's arguments: its view and the call."""
-    v = _check.weight(op, grad, scale, name="grad", differences=differences, first=first, out=out)
-    _check.dtype(op, "differences", differences, "float32", "float64")
-    if len(differences.shape) != 1 or differences.shape[0] < 1:
-        got = f"has shape {tuple(differences.shape)}"
-        _check.fail(op, "differences", got, "(n,) with n >= 1 probes")
-    probes = differences.shape[0]
-    draw = _check.draw(op, v, None, surrogate, probes=probes, **coordinates)
-    gamma, norm = _check.gamma(op, gamma, v), _check.norm(op, norm, v)
-    _check.out(op, out, v.shape, "float32")
-    _check.no_overlap(op, out, same=True, grad=grad)
-    _check.no_overlap(op, out, scale=scale, differences=differences)
-    call = {
+    shared: _check.Probing,
+    first: Any,
+) -> dict[str, Any]:
+    """Check one tensor's own arguments: the call that a backend takes, without the output."""
+    v = _check.weight(op, grad, scale, name="grad", first=first, out=out)
+    draw = _check.draw(op, v, None, surrogate, shared, *place)
+    if out is not None:
+        _check.out(op, out, v.shape, "float32")
+        _check.no_overlap(op, out, same=True, grad=grad)
+        _check.no_overlap(op, out, scale=scale, differences=differences)
+    return {
         "grad": grad,
         "scale": scale,
         "differences": differences,
         "draw": draw,
-        "gamma": gamma,
-        "norm": norm,
+        "gamma": shared.gamma,
+        "norm": shared.norm,
         "view": v,
     }
-    return v, call

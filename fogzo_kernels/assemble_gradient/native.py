@@ -28,12 +28,12 @@ def _run(op: str, calls: list[dict[str, Any]], outs: list[Any]) -> list[Any]:
     ]
     kept: list[Any] = []  # copies must outlive the launch
     rows = [_row(call, result, kept) for call, result in zip(calls, results, strict=True)]
-    differences = _array.contiguous(_array.float32(first["differences"]))
+    differences = _array.float32(first["differences"])
     draw: Draw = first["draw"]
     status = _native.cpu().assemble_gradient_many(
         rows,
-        _array.pointer(differences),
-        _native.table_for([call["draw"] for call in calls]),
+        _array.address(differences, kept),
+        _native.table_for(calls),
         _surrogate.noise_number(draw.noise),
         draw.probes,
         draw.first_probe,
@@ -49,14 +49,12 @@ def _run(op: str, calls: list[dict[str, Any]], outs: list[Any]) -> list[Any]:
 
 def _row(call: dict[str, Any], result: Any, kept: list[Any]) -> tuple[int, ...]:
     """The members of fogzo_tensor, csrc/include/fogzo/cpu.h."""
-    grad, scale = _array.contiguous(call["grad"]), _array.contiguous(call["scale"])
-    kept += (grad, scale)
     view: View = call["view"]
     draw: Draw = call["draw"]
     return (
         0,
-        _array.pointer(grad),
-        _array.pointer(scale),
+        _array.address(call["grad"], kept),
+        _array.address(call["scale"], kept),
         _array.pointer(result),
         0,
         view.rows,

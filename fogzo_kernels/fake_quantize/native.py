@@ -20,11 +20,11 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
 
 
 def fake_quantize_cpu(w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
-    w, scale = _array.contiguous(w), _array.contiguous(scale)
+    kept: list[Any] = []  # copies must outlive the launch
     result = out if out is not None else _array.empty(view.shape, "float32", view.kind)
     status = _native.cpu().fake_quantize(
-        _array.pointer(w),
-        _array.pointer(scale),
+        _array.address(w, kept),
+        _array.address(scale, kept),
         _array.pointer(result),
         view.rows,
         view.cols,
@@ -48,15 +48,15 @@ def fake_quantize_backward_cpu(
     view: View,
     out: Any,
 ) -> tuple[Any, Any]:
-    grad, w, scale = (_array.contiguous(a) for a in (grad, w, scale))
+    kept: list[Any] = []  # copies must outlive the launch
     result = out[0] if out is not None else _array.empty(view.shape, "float32", view.kind)
     grad_scale = None
     if needs_scale_grad:
         grad_scale = _array.zeros(tuple(scale.shape), "float32", view.kind)
     status = _native.cpu().fake_quantize_backward(
-        _array.pointer(grad),
-        _array.pointer(w),
-        _array.pointer(scale),
+        _array.address(grad, kept),
+        _array.address(w, kept),
+        _array.address(scale, kept),
         _array.pointer(result),
         0 if grad_scale is None else _array.pointer(grad_scale),
         view.rows,

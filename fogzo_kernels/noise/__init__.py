@@ -63,19 +63,8 @@ def noise(
     elif device is None:
         device = "cpu"
     v = _check.shape_view(op, shape, kind, _array.place(op, device, kind))
-    draw = _check.draw(
-        op,
-        v,
-        None,
-        surrogate,
-        noise=noise,
-        seed=seed,
-        step=step,
-        tensor=tensor,
-        first_probe=probe,
-        offset=offset,
-        row_pitch=row_pitch,
-    )
+    shared = _check.probing(op, v, noise=noise, seed=seed, step=step, first_probe=probe)
+    draw = _check.draw(op, v, None, surrogate, shared, tensor, offset, row_pitch)
     _check.out(op, out, v.shape, "float32")
     case = (draw.on_host,)
     return _dispatch.call(op, kind, v.device, case, out=out, draw=draw, device=device, view=v)

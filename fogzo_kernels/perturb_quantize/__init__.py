@@ -80,30 +80,41 @@ def perturb_quantize(
 
     Source: Yang & Aamodt, arXiv 2510.23926, eq. of FOGZO; docs/algorithm.md.
     """
-    v, case, outputs, call = _prepare(
-        "perturb_quantize",
-        w,
-        grad,
-        scale,
-        grid,
-        surrogate,
-        gamma=gamma,
-        norm=norm,
-        form=form,
-        sides=sides,
-        flip_count=flip_count,
-        out=out,
+    op = "perturb_quantize"
+    _check_form(op, form, sides)
+    shared = _check.probing(
+        op,
+        _check.view(op, "w", w),
+        noise=noise,
         seed=seed,
         step=step,
-        tensor=tensor,
-        probes=probes,
         first_probe=first_probe,
-        noise=noise,
-        offset=offset,
-        row_pitch=row_pitch,
+        probes=probes,
+        gamma=gamma,
+        norm=norm,
     )
+    place = tensor, offset, row_pitch
+    count = SIDES[sides] * shared.probes
+    call = _prepare(op, w, grad, scale, grid, surrogate, place, out, shared, form, count, None)
+    v = call["view"]
+    if flip_count is not None:
+        if grid is None:
+            _check.fail(op, "flip_count", "is given with grid None", "None, as nothing is rounded")
+        _check.view(op, "w", w, flip_count=flip_count)
+        _check.out(op, flip_count, (count,), "int64", "flip_count")
+    if out is not None or flip_count is not None:
+        written = {f"out{name}": array for name, array in _parts(out).items()}
+        read = {"w": w, "grad": grad, "scale": scale}
+        _check.apart(op, written | {"flip_count": flip_count}, read)
     return _dispatch.call(
-        "perturb_quantize", v.kind, v.device, case, (scale,), out=outputs, **call
+        op,
+        v.kind,
+        v.device,
+        (form, len(v.shape)),
+        (scale,),
+        out=(out, flip_count),
+        count_flips=flip_count is not None,
+        **call,
     )[0]
 
 
@@ -136,7 +147,8 @@ def perturb_quantize_many(
         ws, grads, scales: lists of L arrays.
         grids, surrogates, offsets, row_pitches: one for all, or a list of L.
         tensors: list of L tensor numbers.
-        flip_counts, outs: None, or a list of L outputs.
+        flip_counts: int64 output [L, sides * n]: ``flip_count`` of each; 0 where the grid is None.
+        outs: None, or a list of L outputs.
         seed, step, probes, gamma, norm, form, sides, first_probe, noise: as in
             ``perturb_quantize``, shared by all.
 
@@ -165,52 +177,53 @@ def perturb_quantize_many(
         _check.sequence(op, "tensors", tensors, n, "ws"),
         _check.each(op, "offsets", offsets, n, "ws"),
         _check.each(op, "row_pitches", row_pitches, n, "ws"),
-        _check.each(op, "flip_counts", flip_counts, n, "ws"),
-        _check.each(op, "outs", outs, n, "ws"),
+        [None] * n if outs is None else _check.sequence(op, "outs", outs, n, "ws"),
         strict=True,
     )
-    prepared = []
-    for w, grad, scale, grid, surrogate, tensor, offset, row_pitch, flip_count, out in columns:
-        one = _prepare(
-            op,
-            w,
-            grad,
-            scale,
-            grid,
-            surrogate,
-            first=ws[0],
-            gamma=gamma,
-            norm=norm,
-            form=form,
-            sides=sides,
-            flip_count=flip_count,
-            out=out,
-            seed=seed,
-            step=step,
-            tensor=tensor,
-            probes=probes,
-            first_probe=first_probe,
-            noise=noise,
-            offset=offset,
-            row_pitch=row_pitch,
-        )
-        prepared.append(one)
-        # scalars that all tensors share: as the first check has read them
-        gamma, norm = one[3]["gamma"], one[3]["norm"]
+    _check_form(op, form, sides)
+    first = ws[0]
+    view = _check.view(op, "w", first)
+    shared = _check.probing(
+        op,
+        view,
+        noise=noise,
+        seed=seed,
+        step=step,
+        first_probe=first_probe,
+        probes=probes,
+        gamma=gamma,
+        norm=norm,
+    )
+    count = SIDES[sides] * shared.probes
+    if flip_counts is not None:
+        _check.view(op, "w", first, flip_counts=flip_counts)
+        _check.out(op, flip_counts, (n, count), "int64", "flip_counts")
+    calls = []
+    for w, grad, scale, grid, surrogate, tensor, offset, row_pitch, out in columns:
+        place = tensor, offset, row_pitch
+        one = _prepare(op, w, grad, scale, grid, surrogate, place, out, shared, form, count, first)
+        calls.append(one)
     if outs is not None or flip_counts is not None:
-        _check.apart(op, *_arrays_of(prepared))
-    view = prepared[0][0]
-    cases = tuple(dict.fromkeys(case for _, case, _, _ in prepared))
-    results = _dispatch.call(
+        _check_apart(op, calls, outs, flip_counts)
+    cases = tuple({(form, len(call["view"].shape)) for call in calls})
+    scales = [call["scale"] for call in calls]
+    into = [None] * n if outs is None else outs, flip_counts
+    results: list[Any] = _dispatch.call(
         op,
         view.kind,
         view.device,
         cases,
-        tuple(call["scale"] for *_, call in prepared),
-        out=[outputs for _, _, outputs, _ in prepared],
-        calls=[call for *_, call in prepared],
-    )
-    return [result for result, _ in results]
+        scales,
+        out=into,
+        calls=calls,
+        count_flips=flip_counts is not None,
+    )[0]
+    return results
+
+
+def _check_form(op: str, form: str, sides: str) -> None:
+    _check.choice(op, "form", form, FORMS)
+    _check.choice(op, "sides", sides, tuple(SIDES))
 
 
 def _prepare(
@@ -220,85 +233,82 @@ def _prepare(
     scale: Any,
     grid: Grid | None,
     surrogate: str | None,
-    *,
-    gamma: Any,
-    norm: Any,
-    form: str,
-    sides: str,
-    flip_count: Any,
+    place: tuple[Any, Any, Any],
     out: Any,
-    first: Any = None,
-    **coordinates: Any,
-) -> tuple[_check.View, tuple[Any, ...], tuple[Any, Any], dict[str, Any]]:
-    """Check one tensor's arguments: its view, what a backend may refuse, outputs, the call."""
-    _check.choice(op, "form", form, FORMS)
-    _check.choice(op, "sides", sides, tuple(SIDES))
+    shared: _check.Probing,
+    form: str,
+    count: int,
+    first: Any,
+) -> dict[str, Any]:
+    """Check one tensor's own arguments: the call that a backend takes, without the outputs."""
     if grid is not None:
         _check.grid(op, grid)
     elif form != "values":
         _check.fail(op, "form", f"is {form!r} with grid None", "'values'")
-    parts = _out_arrays(op, form, out)
-    v = _check.weight(op, w, scale, grad=grad, flip_count=flip_count, first=first, **parts)
+    v = _check.weight(op, w, scale, grad=grad, first=first)
     _check.dtype(op, "grad", grad, "float32")
     _check.shape(op, "grad", grad, v.shape, ", w's")
-    draw = _check.draw(op, v, grid, surrogate, **coordinates)
-    gamma, norm = _check.gamma(op, gamma, v), _check.norm(op, norm, v)
-    count = SIDES[sides] * draw.probes
-    shape = (count, *v.shape)
-    _check.result_size(op, "probes", f"is {draw.probes}", shape)
-    if form == "packed" and grid is not None:
-        _check.packed_out(op, out, shape, grid.storage_bits)
-    elif form == "flips" and out is not None:
-        _check.flips_out(op, out, v.shape, count)
-    elif out is not None:
-        _check.out(op, out, shape, "float32" if form == "values" else "uint8")
-    if flip_count is not None and grid is None:
-        _check.fail(op, "flip_count", "is given with grid None", "None, as nothing is rounded")
-    _check.out(op, flip_count, (count,), "int64", "flip_count")
-    if first is None and (parts or flip_count is not None):  # of many: all at once, by the caller
-        inputs = {"w": w, "grad": grad, "scale": scale}
-        _check.apart(op, {**parts, "flip_count": flip_count}, inputs)
-    call = {
+    draw = _check.draw(op, v, grid, surrogate, shared, *place)
+    _check.result_size(op, "probes", f"is {draw.probes}", (count, *v.shape))
+    if out is not None:
+        _check_out(op, w, grid, v, out, form, count)
+    return {
         "w": w,
         "grad": grad,
         "scale": scale,
         "grid": grid,
         "draw": draw,
-        "gamma": gamma,
-        "norm": norm,
+        "gamma": shared.gamma,
+        "norm": shared.norm,
         "form": form,
-        "sides": SIDES[sides],
-        "count_flips": flip_count is not None,
+        "sides": count // draw.probes,
         "capacity": out.index.shape[1] if isinstance(out, Flips) else None,
         "view": v,
     }
-    return v, (form, len(v.shape)), (out, flip_count), call
 
 
-def _arrays_of(prepared: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Outputs and inputs of all tensors, by the names an error gives them."""
-    outputs: dict[str, Any] = {}
-    inputs: dict[str, Any] = {}
-    for i, (_, (form, _), (out, flip_count), call) in enumerate(prepared):
-        for name, array in _out_arrays("", form, out).items():
-            outputs[name.replace("out", f"outs[{i}]")] = array
-        outputs[f"flip_counts[{i}]"] = flip_count
-        inputs |= {f"{name}s[{i}]": call[name] for name in ("w", "grad", "scale")}
-    return outputs, inputs
+def _check_out(
+    op: str, w: Any, grid: Grid | None, v: _check.View, out: Any, form: str, count: int
+) -> None:
+    """Refuse an output of another kind, device, shape or dtype."""
+    kind = {"packed": Packed, "flips": Flips}.get(form)
+    if kind is not None and not isinstance(out, kind):
+        got = f"is a {type(out).__name__}"
+        _check.fail(op, "out", got, f"a fogzo_kernels.{kind.__name__}", TypeError)
+    parts = {f"out{name}": array for name, array in _parts(out).items()}
+    _check.view(op, "w", w, **parts)
+    shape = (count, *v.shape)
+    if form == "packed" and grid is not None:
+        _check.packed_out(op, out, shape, grid.storage_bits)
+    elif form == "flips":
+        _check.flips_out(op, out, v.shape, count)
+    else:
+        _check.out(op, out, shape, "float32" if form == "values" else "uint8")
 
 
-def _out_arrays(op: str, form: str, out: Any) -> dict[str, Any]:
-    """The arrays inside ``out``, by the names an error gives them."""
-    if out is None:
-        return {}
-    if form == "packed":
-        if not isinstance(out, Packed):
-            _check.fail(
-                op, "out", f"is a {type(out).__name__}", "a fogzo_kernels.Packed", TypeError
-            )
-        return {"out.data": out.data}
-    if form == "flips":
-        if not isinstance(out, Flips):
-            _check.fail(op, "out", f"is a {type(out).__name__}", "a fogzo_kernels.Flips", TypeError)
-        return {f"out.{name}": getattr(out, name) for name in ("base", "index", "code", "count")}
-    return {"out": out}
+def _check_apart(op: str, calls: list[dict[str, Any]], outs: Any, flip_counts: Any) -> None:
+    """Refuse outputs of many tensors that share memory with each other or with an input."""
+    read = [call[name] for call in calls for name in ("w", "grad", "scale")]
+    if outs is None and _check.outside(flip_counts, read):
+        return
+    written = {"flip_counts": flip_counts}
+    for i, out in enumerate(outs or ()):
+        written |= {f"outs[{i}]{name}": array for name, array in _parts(out).items()}
+    _check.apart(
+        op,
+        written,
+        {
+            f"{name}s[{i}]": call[name]
+            for i, call in enumerate(calls)
+            for name in ("w", "grad", "scale")
+        },
+    )
+
+
+def _parts(out: Any) -> dict[str, Any]:
+    """The arrays inside ``out``, by what their names add to its own."""
+    if isinstance(out, Packed):
+        return {".data": out.data}
+    if isinstance(out, Flips):
+        return {f".{name}": getattr(out, name) for name in ("base", "index", "code", "count")}
+    return {"": out}

@@ -17,37 +17,41 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return "this release has no CUDA kernel for it" if backend == "cuda" else None
 
 
-def perturb_quantize_cpu(out: tuple[Any, Any], **call: Any) -> tuple[Any, Any]:
-    return _run("perturb_quantize", [call], [out])[0]
+def perturb_quantize_cpu(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
+    result, count = out
+    return _run("perturb_quantize", [call], [result], count)[0], count
 
 
-def perturb_quantize_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[tuple[Any, Any]]:
-    return _run("perturb_quantize_many", calls, out)
+def perturb_quantize_many_cpu(
+    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
+) -> tuple[list[Any], Any]:
+    outs, counts = out
+    return _run("perturb_quantize_many", calls, outs, counts), counts
 
 
-def _run(
-    op: str, calls: list[dict[str, Any]], outs: list[tuple[Any, Any]]
-) -> list[tuple[Any, Any]]:
+def _run(op: str, calls: list[dict[str, Any]], outs: list[Any], counts: Any) -> list[Any]:
     """One launch for all tensors; flips, and bytes that no row of a view holds, come from codes."""
-    form = calls[0]["form"]
+    first = calls[0]
+    form = first["form"]
     whole = form == "values" or form == "codes"
     if form == "packed":
         whole = all(len(call["view"].shape) <= 2 for call in calls)
     results = [
-        _output(form if whole else "codes", call, result if whole else None)
-        for call, (result, _) in zip(calls, outs, strict=True)
+        _output(form if whole else "codes", call, out if whole else None)
+        for call, out in zip(calls, outs, strict=True)
     ]
-    counts = [_counts(form, call, count) for call, (_, count) in zip(calls, outs, strict=True)]
-    kept: list[Any] = []  # copies must outlive the launch
-    rows = [
-        _row(call, result, count, kept)
-        for call, result, count in zip(calls, results, counts, strict=True)
-    ]
-    first = calls[0]
     draw: Draw = first["draw"]
+    if counts is None and form == "flips":
+        counts = _array.empty((len(calls), *_shape(first)[:1]), "int64", first["view"].kind)
+    kept: list[Any] = []  # copies must outlive the launch
+    rows = []
+    counted = 0 if counts is None else _array.pointer(counts)  # where the next tensor's flips go
+    for call, result in zip(calls, results, strict=True):
+        rows.append(_row(call, result, counted, kept))
+        counted += counted and 8 * call["sides"] * draw.probes
     status = _native.cpu().perturb_quantize_many(
         rows,
-        _native.table_for([call["draw"] for call in calls]),
+        _native.table_for(calls),
         _surrogate.noise_number(draw.noise),
         FORM_NUMBERS[form if whole else "codes"],
         first["sides"],
@@ -60,33 +64,29 @@ def _run(
         _array.threads(),
     )
     _native.raise_on(op, "_cpu", status)
+    if counts is not None and len(calls) > 1:
+        for i, call in enumerate(calls):
+            if call["grid"] is None:
+                counts[i] = 0
     if form == "flips":
-        results = [
-            _flips(call, codes, count, given)
-            for call, codes, count, (given, _) in zip(calls, results, counts, outs, strict=True)
-        ]
-    elif not whole:
-        results = [
-            _packed(call, codes, given)
-            for call, codes, (given, _) in zip(calls, results, outs, strict=True)
-        ]
-    return [
-        (result, count if call["count_flips"] else None)
-        for call, result, count in zip(calls, results, counts, strict=True)
-    ]
+        most = counts.reshape(len(calls), -1).tolist()
+        return [_flips(*columns) for columns in zip(calls, results, most, outs, strict=True)]
+    if not whole:
+        return [_packed(*columns) for columns in zip(calls, results, outs, strict=True)]
+    return results
 
 
-def _row(call: dict[str, Any], result: Any, count: Any, kept: list[Any]) -> tuple[int, ...]:
+def _row(call: dict[str, Any], result: Any, counted: int, kept: list[Any]) -> tuple[int, ...]:
     """The members of fogzo_tensor, csrc/include/fogzo/cpu.h."""
-    arrays = [_array.contiguous(call[name]) for name in ("w", "grad", "scale")]
-    kept.extend(arrays)
     view: View = call["view"]
     draw: Draw = call["draw"]
     grid: Grid | None = call["grid"]
     return (
-        *(_array.pointer(array) for array in arrays),
+        _array.address(call["w"], kept),
+        _array.address(call["grad"], kept),
+        _array.address(call["scale"], kept),
         _array.pointer(result.data if isinstance(result, Packed) else result),
-        0 if count is None else _array.pointer(count),
+        0 if grid is None else counted,
         view.rows,
         view.cols,
         view.scale_rows,
@@ -114,13 +114,6 @@ def _output(form: str, call: dict[str, Any], given: Any) -> Any:
     return Packed(_array.empty(_check.packed_shape(shape, bits), "uint8", kind), bits, shape)
 
 
-def _counts(form: str, call: dict[str, Any], given: Any) -> Any:
-    """Where the launch counts flips: the caller's array, or one of our own where flips need it."""
-    if given is None and form == "flips":
-        return _array.empty(_shape(call)[:1], "int64", call["view"].kind)
-    return given
-
-
 def _packed(call: dict[str, Any], codes: Any, given: Packed | None) -> Packed:
     result: Packed = _output("packed", call, given)
     shape = tuple(codes.shape)
@@ -136,9 +129,9 @@ def _packed(call: dict[str, Any], codes: Any, given: Packed | None) -> Packed:
     return result
 
 
-def _flips(call: dict[str, Any], codes: Any, count: Any, given: Flips | None) -> Flips:
+def _flips(call: dict[str, Any], codes: Any, counts: list[int], given: Flips | None) -> Flips:
     view: View = call["view"]
-    most = max(count.tolist())
+    most = max(counts)
     room = most if given is None else given.index.shape[1]
     if most > room:
         _check.fail("perturb_quantize", "out", f"has room for {room} flips", f"{most}")

@@ -30,7 +30,7 @@ def perturb_quantize(
     capacity: int | None,
     view: View,
 ) -> tuple[Any, Tensor | None]:
-    """The result in its form, and per side the number of codes that differ from those of w."""
+    """The result in its form, and per side how many codes differ from those of w."""
     a = spread(scale, view.rows, view.cols)
     latent = w.reshape(view.rows, view.cols)
     x = in_bins(latent, a)
@@ -46,7 +46,8 @@ def perturb_quantize(
     shape = (sides * draw.probes, *view.shape)
     if grid is None:
         moved = [y for d in directions for y in (latent + a * d, latent - a * d)[:sides]]
-        return torch.stack(moved).reshape(shape), None
+        none = torch.zeros(len(moved), dtype=torch.int64, device=w.device)
+        return torch.stack(moved).reshape(shape), none if count_flips else None
     codes = torch.stack([code(y, grid) for d in directions for y in (x + d, x - d)[:sides]])
     base = code(x, grid)
     flipped = codes != base
@@ -78,5 +79,9 @@ def flips(base: Tensor, codes: Tensor, flipped: Tensor, capacity: int | None) ->
     return Flips(base, index, new, count)
 
 
-def perturb_quantize_many(calls: list[dict[str, Any]]) -> list[tuple[Any, Tensor | None]]:
-    return [perturb_quantize(**call) for call in calls]
+def perturb_quantize_many(
+    calls: list[dict[str, Any]], count_flips: bool
+) -> tuple[list[Any], Tensor | None]:
+    results = [perturb_quantize(**call, count_flips=count_flips) for call in calls]
+    counts = [count for _, count in results if count is not None]
+    return [result for result, _ in results], torch.stack(counts) if count_flips else None

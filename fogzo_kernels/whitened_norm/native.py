@@ -20,12 +20,11 @@ def whitened_norm_cpu(
     views: list[View],
     out: Any,
 ) -> Any:
-    grads = [_array.contiguous(g) for g in grads]
-    scales = [_array.contiguous(a) for a in scales]
+    kept: list[Any] = []  # copies must outlive the launch
     result = out if out is not None else _array.empty((), "float32", views[0].kind)
     status = _native.cpu().whitened_norm(
-        [_array.pointer(g) for g in grads],
-        [_array.pointer(a) for a in scales],
+        [_array.address(g, kept) for g in grads],
+        [_array.address(a, kept) for a in scales],
         [v.rows for v in views],
         [v.cols for v in views],
         [v.scale_rows for v in views],

@@ -134,11 +134,9 @@ class Probing(Estimator):
             G of each weight, and whether all losses were finite (None: not readable).
         """
         targets = guided.targets
-        rounded = [target.name for target in targets if target.grid is not None]
         device = targets[0].weight.device
         sides = SIDES[self.difference]
-        flips = torch.zeros(self.probes, len(rounded), sides, dtype=torch.int64, device=device)
-        made = Sides(guided, self.difference, flips)
+        made = Sides(guided, self.difference, self.probes)
         # not perturbed, for want of a gradient, but multiplied like the others
         chosen = {id(target) for target in targets} if self._changed else set()
         still = [target for target in self._changed if id(target) not in chosen]
@@ -164,7 +162,7 @@ class Probing(Estimator):
         if not self._gradients.sealed():
             got = "called zero_grad() or backward() in a probe"
             _check.fail(self._call, "closure", got, FORWARD_ONLY, RuntimeError)
-        last._losses, last._sides, last._flips = losses, sides, (rounded, flips)
+        last._losses, last._sides, last._flips = losses, sides, made.flips
         last._probed = targets, read_as_values(targets, side)
         difference, finite = self._differences.of(losses)
         return guided.gradient(difference.to(device)), finite

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import fogzo_kernels as fk
@@ -21,32 +22,41 @@ class Sides:
     Args:
         guided: what is perturbed, and how.
         difference: "central" (both sides) or "forward" (plus alone).
-        flip_counts: int64 [probes, rounded weights, sides], written as the probes are made.
+        probes: how many there will be.
+
+    Attributes:
+        flips: for each form of weights, the targets that have it, and int64 [probes, targets,
+            sides], written as the probes are made: how many of their codes differ from those of W.
     """
 
-    def __init__(self, guided: Guided, difference: str, flip_counts: Tensor) -> None:
+    def __init__(self, guided: Guided, difference: str, probes: int) -> None:
         self._guided, self._which = guided, SIDES[difference]
-        self._counts = iter(flip_counts.view(-1, flip_counts.shape[2]).unbind())
-        self._weights = [as_rows(target.weight) for target in guided.targets]
-        forms = [target.form for target in guided.targets]
-        self._parts = [
-            (form, [i for i, own in enumerate(forms) if own == form])
-            for form in dict.fromkeys(forms)
+        targets = guided.targets
+        self._weights = [as_rows(target.weight) for target in targets]
+        by_form: dict[str, list[int]] = {}
+        for i, target in enumerate(targets):
+            by_form.setdefault(target.form, []).append(i)
+        self._parts = list(by_form.items())
+        sides = 2 if self._which == "both" else 1
+        device = self._weights[0].device
+        self.flips = [
+            (
+                [targets[i] for i in chosen],
+                torch.empty(probes, len(chosen), sides, dtype=torch.int64, device=device),
+            )
+            for _, chosen in self._parts
         ]
 
     def of(self, probe: int) -> Iterator[Sequence[InPlace]]:
         """For each side of the probe, what stands for the weights of ``guided.targets``."""
-        grids = self._guided.grids
-        counts = [None if grid is None else next(self._counts) for grid in grids]
-        columns: list[Sequence[InPlace]] = [()] * len(grids)
-        for form, chosen in self._parts:
-            for i, result in zip(chosen, self._make(probe, form, chosen, counts), strict=True):
+        columns: list[Sequence[InPlace]] = [()] * len(self._weights)
+        for (form, chosen), (_, flips) in zip(self._parts, self.flips, strict=True):
+            results = self._make(probe, form, chosen, flips[probe])
+            for i, result in zip(chosen, results, strict=True):
                 columns[i] = self._sides(i, result)
         return zip(*columns, strict=True)
 
-    def _make(
-        self, probe: int, form: str, chosen: list[int], counts: list[Tensor | None]
-    ) -> list[Any]:
+    def _make(self, probe: int, form: str, chosen: list[int], flips: Tensor) -> list[Any]:
         guided = self._guided
 
         def of(column: Sequence[Any]) -> Sequence[Any]:
@@ -61,7 +71,7 @@ class Sides:
             sides=self._which,
             first_probe=probe,
             form=form,
-            flip_counts=of(counts),
+            flip_counts=flips,
             **guided.draw | {"tensors": of(guided.draw["tensors"])},
         )
         return results

@@ -88,7 +88,7 @@ class Last:
     norm: Tensor | float = math.nan
     _losses: Sequence[Tensor] = ()
     _sides = 2
-    _flips: tuple[list[str], Tensor] | None = None
+    _flips: Sequence[tuple[Sequence[Target], Tensor]] = ()  # targets, counts [n, targets, sides]
     _probed: tuple[Sequence[Target], set[str]] = (), set()
     _guided: Guided | None = None
     _predicted: Tensor | None = None
@@ -132,10 +132,11 @@ class Last:
 
     @property
     def flips(self) -> dict[str, int]:
-        if self._flips is None:
-            return {}
-        names, counts = self._flips
-        return dict(zip(names, counts.sum(dim=(0, 2)).tolist(), strict=True))
+        found = {}
+        for targets, counts in self._flips:
+            of_each = zip(targets, counts.sum(dim=(0, 2)).tolist(), strict=True)
+            found |= {target.name: n for target, n in of_each if target.grid is not None}
+        return found
 
     @property
     def float_probes(self) -> list[str]:
