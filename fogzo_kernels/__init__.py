@@ -7,7 +7,7 @@ first backend that takes the call: ``reference`` (torch, the specification), ``c
 
 from __future__ import annotations
 
-from ._dispatch import backends, capabilities, use_backend, why_not
+from ._dispatch import backends, capabilities, has_kernel, use_backend, why_not
 from ._surrogate import radius
 from ._types import Flips, Grid, Packed
 from .assemble_gradient import assemble_gradient, assemble_gradient_many
@@ -37,6 +37,7 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_backward",
     "hadamard",
+    "has_kernel",
     "noise",
     "pack",
     "perturb_quantize",

@@ -43,6 +43,7 @@ OPS = {
 _forced: contextvars.ContextVar[str | None] = contextvars.ContextVar("fogzo_backend", default=None)
 _FROM_ENVIRONMENT = os.environ.get("FOGZO_BACKEND") or "auto"  # reading it costs 1 us a call
 _chosen: dict[tuple[Any, ...], tuple[str, Callable[..., Any]]] = {}
+_kernels: dict[tuple[str, str, str], bool] = {}
 _logged: set[tuple[str, str]] = set()
 
 
@@ -166,6 +167,29 @@ def refuses(
         return None
     supports: Callable[..., str | None] = module.supports
     return supports(op, backend, case)
+
+
+def has_kernel(op: str, device: str = "cpu") -> bool:
+    """Whether torch tensors on a device type meet a backend other than the reference.
+
+    Args:
+        op: name of an operation. device: cpu, cuda, ...
+
+    Example:
+        >>> with use_backend("reference"):
+        ...     has_kernel("probe_matmul")
+        False
+    """
+    _check.choice("has_kernel", "op", op, tuple(OPS))
+    name = forced()
+    found = _kernels.get((op, device, name))
+    if found is None:
+        order = ORDER.get(device, ()) if name == "auto" else (name,)
+        found = _kernels[op, device, name] = any(
+            backend != "reference" and refuses(op, backend, "torch", device, None) is None
+            for backend in order
+        )
+    return found
 
 
 def _room(op: str, backend: str) -> Any:

@@ -8,6 +8,7 @@ from collections import namedtuple
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import multiply
 from torch import Tensor, nn
 
 import fogzo
@@ -25,9 +26,15 @@ def make(dropout: float = 0.0) -> nn.Sequential:
     return model
 
 
-def loss_with(model: nn.Sequential, weights: list[Tensor], rows: int) -> float:
-    h = torch.tanh(F.linear(X[:rows], weights[0], model[0].bias))
-    return F.cross_entropy(F.linear(h, weights[1], model[3].bias), Y[:rows]).item()
+def loss_with(model: nn.Sequential, weights: list[Tensor], rows: int, difference: str) -> float:
+    """By codes where both sides are perturbed; else as the unperturbed forward multiplies."""
+    product = multiply if difference == "central" else linear
+    h = torch.tanh(product(X[:rows], weights[0], model[0]))
+    return F.cross_entropy(product(h, weights[1], model[3]), Y[:rows]).item()
+
+
+def linear(x: Tensor, weight: Tensor, layer: nn.Linear) -> Tensor:
+    return F.linear(x, weight, layer.bias)
 
 
 def by_hand(model, norm, *, n, gamma, difference, rows):
@@ -43,8 +50,10 @@ def by_hand(model, norm, *, n, gamma, difference, rows):
             )
             for i, (layer, g) in enumerate(zip(layers, gs, strict=True))
         ]
-        measured = [loss_with(model, list(side), rows) for side in zip(*probes, strict=True)]
-        base = loss_with(model, [layer.quantized_weight() for layer in layers], rows)
+        base = loss_with(model, [layer.quantized_weight() for layer in layers], rows, "forward")
+    with torch.no_grad():
+        measured = [loss_with(model, list(s), rows, difference) for s in zip(*probes, strict=True)]
+    with fk.use_backend("reference"), torch.no_grad():
         if difference == "forward":
             pairs = [[plus, base] for plus in measured]
             ds = torch.tensor([plus - base for plus in measured], dtype=torch.float64)

@@ -130,7 +130,7 @@ def test_same_shape_tensors_steps_and_probes_get_different_noise():
         def closure() -> Tensor:
             for layer in (model[0], model[3]):
                 if not torch.is_grad_enabled():
-                    seen.append(layer._probe_weight - layer.weight)
+                    seen.append(layer.quantized_weight() - layer.weight)
             return loss_of(model)
 
         est.backward(closure)

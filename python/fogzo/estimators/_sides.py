@@ -24,6 +24,10 @@ class Sides:
         difference: "central" (both sides) or "forward" (plus alone).
         probes: how many there will be.
 
+    Packed codes are made in place of values where a layer multiplies integers, and, where both
+    sides are perturbed, wherever ``probe_matmul`` has a kernel. It sums in another order than the
+    unperturbed forward, so a difference to that keeps to values.
+
     Attributes:
         flips: for each form of weights, the targets that have it, and int64 [probes, targets,
             sides], written as the probes are made: how many of their codes differ from those of W.
@@ -33,12 +37,14 @@ class Sides:
         self._guided, self._which = guided, SIDES[difference]
         targets = guided.targets
         self._weights = [as_rows(target.weight) for target in targets]
+        device = self._weights[0].device
+        sides = 2 if self._which == "both" else 1
+        packed = sides == 2 and fk.has_kernel("probe_matmul", device.type)
         by_form: dict[str, list[int]] = {}
         for i, target in enumerate(targets):
-            by_form.setdefault(target.form, []).append(i)
+            form = "packed" if packed and target.grid is not None else target.form
+            by_form.setdefault(form, []).append(i)
         self._parts = list(by_form.items())
-        sides = 2 if self._which == "both" else 1
-        device = self._weights[0].device
         self.flips = [
             (
                 [targets[i] for i in chosen],

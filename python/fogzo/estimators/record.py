@@ -132,7 +132,7 @@ class Last:
 
     @property
     def flips(self) -> dict[str, int]:
-        found = {}
+        found: dict[str, int] = {}
         for targets, counts in self._flips:
             of_each = zip(targets, counts.sum(dim=(0, 2)).tolist(), strict=True)
             found |= {target.name: n for target, n in of_each if target.grid is not None}

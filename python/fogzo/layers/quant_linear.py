@@ -18,7 +18,7 @@ HALVES = (torch.bfloat16, torch.float16)
 
 
 class CodedWeight:
-    """What stands for Q(W) where integers are multiplied: codes, their scale and grid.
+    """What stands for Q(W) where codes are multiplied: the codes, their scale and grid.
 
     Attributes:
         act_bits: of the inputs of layers that have no act_bits of their own; None: floats.
@@ -132,9 +132,19 @@ class QuantLinear(nn.Linear):
         bits, probe = state["config"].act_bits, state["_probe_weight"]
         if bits is None and isinstance(probe, CodedWeight):
             bits = probe.act_bits
+            if bits is None and x.dtype is torch.float32 and _is_plain(x):
+                return self._of_codes(x, probe)
         if bits is not None:
             return self._of_integers(x, bits)
         return nn.functional.linear(x, self.quantized_weight(), self._parameters["bias"])
+
+    def _of_codes(self, x: Tensor, probe: CodedWeight) -> Tensor:
+        """The forward of floats and a probe's codes."""
+        self.__dict__["_was_read"] = True
+        rows = x if x.dim() == 2 else x.reshape(-1, self.in_features)
+        bias = self._parameters["bias"]
+        y: Tensor = fk.probe_matmul(rows, probe.codes, probe.scale, probe.grid, bias)[0]
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], self.out_features)
 
     def _of_integers(self, x: Tensor, bits: int) -> Tensor:
         """The forward with activations of so many bits."""
@@ -235,6 +245,11 @@ def _result_dtype(x: Tensor) -> torch.dtype:
         got = f"has dtype {str(x.dtype).removeprefix('torch.')}"
         _check.fail("QuantLinear", "x", got, "float32, or a half under autocast", TypeError)
     return torch.get_autocast_dtype(device) if autocast else torch.float32
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether nothing asks more of a product than its numbers: no gradient, no autocast."""
+    return not (torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type))
 
 
 def _shallow_copy(module: M) -> M:
