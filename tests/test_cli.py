@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from fogzo.cli import main
+from fogzo.recipes._files import RunFolder
 
 TINY = ["--seeds", "1", "--threads", "1", "--estimators", "ste,fogzo,n-spsa"]
 FIELDS = [
@@ -169,12 +171,45 @@ def test_resume_from_damaged_files_is_refused(
     (tmp_path / "metrics.jsonl").write_bytes(b"{}\n")
     assert train("--resume", tmp_path) == 1
     assert "metrics.jsonl has 3 bytes, expected at least" in capsys.readouterr().err
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    assert train("--resume", tmp_path) == 1
-    assert "checkpoint.pt cannot be read" in capsys.readouterr().err
-    torch.save({"other": 1}, tmp_path / "checkpoint.pt")
-    assert train("--resume", tmp_path) == 1
-    assert "is not a checkpoint of `fogzo train`" in capsys.readouterr().err
+
+
+def resume_error(folder: Path, checkpoint: bytes, capsys: pytest.CaptureFixture[str]) -> str:
+    (folder / "checkpoint.pt").write_bytes(checkpoint)
+    assert train("--resume", folder) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"fogzo: train: {folder / 'checkpoint.pt'} ")
+    assert err.count("\n") == 1
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    return err
+
+
+def test_any_damage_to_a_checkpoint_is_seen(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = (whole / "checkpoint.pt").read_bytes()
+    go_on = "metrics.jsonl and timing.jsonl hold the steps that were done; start again with another"
+    for at in (0, len(sound) // 3, len(sound) // 2, len(sound) - 80, len(sound) - 1):
+        flipped = bytearray(sound)
+        flipped[at] ^= 1
+        err = resume_error(tmp_path, bytes(flipped), capsys)
+        assert "cannot be read (its SHA-256 is " in err
+        assert "as it was written" in err
+        assert go_on in err
+    for other in (b"", b"not a checkpoint", sound[:-1], sound[: len(sound) // 2]):
+        err = resume_error(tmp_path, other, capsys)
+        assert "cannot be read (it ends without a checksum, expected one of SHA-256)" in err
+        assert go_on in err
+
+
+def test_a_checkpoint_of_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunFolder.create(tmp_path / "run") as folder:
+        folder.checkpoint({"other": 1})
+    other = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    (tmp_path / "resumed").mkdir()
+    err = resume_error(tmp_path / "resumed", other, capsys)
+    assert "is not a checkpoint of this version of `fogzo train`, expected config, index," in err
 
 
 def test_used_out_is_refused(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,6 +248,41 @@ def test_full_disk_is_an_error_and_resumable(
     monkeypatch.undo()
     assert train("--resume", out) == 0
     assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_a_picture_that_cannot_be_drawn_is_an_error_and_loses_nothing(
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def failing(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for name in ("summary.json", "curves.png"):
+        (out / name).unlink()
+    monkeypatch.setattr("fogzo.recipes._train.draw", failing)
+    assert train("--resume", out) == 1
+    err = capsys.readouterr().err
+    assert err == (
+        f"fogzo: train: {out / 'curves.png'} is not drawn ([Errno 5] Input/output error); "
+        "the other files are complete\n"
+    )
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert _numbers(out) == _numbers(whole)
+    monkeypatch.undo()
+    assert train("--resume", out) == 0
+    assert (out / "curves.png").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is not here")
+def test_output_to_a_full_disk_is_an_error_line() -> None:
+    with open("/dev/full", "wb") as full:
+        words = [sys.executable, "-m", "fogzo.cli", "info"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "fogzo: output: No space left on device\n")
 
 
 def test_closed_stdout_is_no_traceback() -> None:

@@ -158,6 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _close_output() -> None:
+    """Let what stdout still holds go nowhere: not even the flush at exit fails then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `fogzo` command.
 
@@ -185,8 +190,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fogzo: {error}", file=sys.stderr)
         return FAILURE
     except BrokenPipeError:
-        # The reader of stdout is gone: nothing is left to say, not even at exit's flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()  # its reader is gone: nothing is left to say
+        return FAILURE
+    except OSError as error:
+        if error.filename is None:
+            _close_output()
+        print(f"fogzo: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         return FAILURE
     except KeyboardInterrupt:
         print("fogzo: interrupted", file=sys.stderr)

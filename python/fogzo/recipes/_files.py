@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import math
 import os
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -15,6 +16,11 @@ import torch
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 CHECKPOINT, SUMMARY, CURVES = "checkpoint.pt", "summary.json", "curves.png"
+
+# A checkpoint ends with its own checksum: one file, replaced in one step.
+_MARK, _DIGEST = b"\nsha256 ", 64
+_SEAL = len(_MARK) + _DIGEST
+_FIELDS = {"config", "versions", "index", "run", "results", "lengths"}
 
 
 class RunFolderError(Exception):
@@ -35,11 +41,34 @@ def finite(value: Any) -> Any:
 def _replace(path: Path, data: bytes) -> None:
     """Write a file so that a reader finds the old or the new one, whole."""
     temporary = path.with_name(path.name + ".new")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # a part of a file, on a disk that may be full
+        raise
+
+
+def _sealed(data: bytes) -> bytes:
+    return data + _MARK + hashlib.sha256(data).hexdigest().encode()
+
+
+def _opened(sealed: bytes) -> bytes:
+    """What ``_sealed`` was given; ValueError with the reason where that cannot be known."""
+    data, mark, digest = sealed[:-_SEAL], sealed[-_SEAL:-_DIGEST], sealed[-_DIGEST:]
+    if mark != _MARK:
+        raise ValueError("it ends without a checksum, expected one of SHA-256")
+    actual = hashlib.sha256(data).hexdigest().encode()
+    if actual != digest:
+        raise ValueError(
+            f"its SHA-256 is {actual[:12].decode()}.., expected "
+            f"{digest[:12].decode('ascii', 'backslashreplace')}.. as it was written"
+        )
+    return data
 
 
 class RunFolder:
@@ -94,17 +123,24 @@ class RunFolder:
         """The last checkpoint of a run folder."""
         path = folder / CHECKPOINT
         try:
-            state = torch.load(path, weights_only=True)
+            data = _opened(path.read_bytes())
         except FileNotFoundError:
             raise RunFolderError(
                 f"train: --resume {folder} has no {CHECKPOINT}, expected a folder that "
                 "`fogzo train` wrote"
             ) from None
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RunFolderError(f"train: {path} cannot be read ({reason})") from None
-        if not isinstance(state, dict) or "lengths" not in state:
-            raise RunFolderError(f"train: {path} is not a checkpoint of `fogzo train`")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RunFolderError(
+                f"train: {path} cannot be read ({reason}); {METRICS} and {TIMING} hold the steps "
+                "that were done; start again with another --out"
+            ) from None
+        state = torch.load(io.BytesIO(data), weights_only=True)
+        if not isinstance(state, dict) or not state.keys() >= _FIELDS:
+            raise RunFolderError(
+                f"train: {path} is not a checkpoint of this version of `fogzo train`, expected "
+                f"{', '.join(sorted(_FIELDS))} in it"
+            )
         return state
 
     def _open(self, mode: str) -> None:
@@ -132,15 +168,22 @@ class RunFolder:
                 os.fsync(file.fileno())
                 lengths[name] = file.tell()
             torch.save({**state, "lengths": lengths}, buffer)
-            _replace(self.path / CHECKPOINT, buffer.getvalue())
+            _replace(self.path / CHECKPOINT, _sealed(buffer.getvalue()))
         except OSError as error:
             raise _unusable(self.path, error) from None
 
     def summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         text = json.dumps(finite(summary), indent=2, allow_nan=False) + "\n"
+        self._write(SUMMARY, text.encode())
+
+    def picture(self, png: bytes) -> None:
+        """Write curves.png."""
+        self._write(CURVES, png)
+
+    def _write(self, name: str, data: bytes) -> None:
         try:
-            _replace(self.path / SUMMARY, text.encode())
+            _replace(self.path / name, data)
         except OSError as error:
             raise _unusable(self.path, error) from None
 
@@ -154,9 +197,15 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        failure: OSError | None = None
         for file in self._rows.values():
-            file.close()
+            try:
+                file.close()
+            except OSError as error:  # rows that the buffer still held
+                failure = error
+        if failure is not None and kind is None:  # else what went wrong first is what to say
+            raise _unusable(self.path, failure) from None
 
 
 def _unusable(path: Path, error: OSError) -> RunFolderError:

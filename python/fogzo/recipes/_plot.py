@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -55,13 +55,15 @@ def curves(metrics: Iterable[dict[str, Any]]) -> dict[str, dict[str, list[float]
     return result
 
 
-def draw(metrics: Iterable[dict[str, Any]], title: str, path: Path) -> None:
+def draw(metrics: Iterable[dict[str, Any]], title: str) -> bytes:
     """Draw training loss against steps and against forward passes, with the range over seeds.
 
     Args:
         metrics: rows of metrics.jsonl.
         title: of the picture.
-        path: where the PNG goes.
+
+    Returns:
+        The PNG file's bytes.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -87,4 +89,6 @@ def draw(metrics: Iterable[dict[str, Any]], title: str, path: Path) -> None:
     for axes in (left, right):
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
-    canvas.print_png(path)
+    png = io.BytesIO()
+    canvas.print_png(png)
+    return png.getvalue()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .._info import versions
-from ._files import CURVES, METRICS, RunFolder
+from ._files import CURVES, METRICS, RunFolder, RunFolderError
 from ._plot import draw
 from ._progress import Progress
 from ._recipe import Recipe
@@ -152,11 +152,15 @@ def _run(session: Session, folder: RunFolder, config: Config, args: argparse.Nam
     try:
         seeds = "1 seed" if config.seeds == 1 else f"mean and range of {config.seeds} seeds"
         title = f"fogzo train {config.recipe}: {seeds}, batch {config.batch_size}"
-        draw(folder.read(METRICS), title, folder.path / CURVES)
+        folder.picture(draw(folder.read(METRICS), title))
         print(f"picture: {folder.path / CURVES}")
     except ImportError as error:
         print(
             f"{CURVES} is not drawn ({error}): pip install 'fogzo-kernels[train]'", file=sys.stderr
         )
+    except OSError as error:
+        raise RunFolderError(
+            f"train: {folder.path / CURVES} is not drawn ({error}); the other files are complete"
+        ) from None
     print(f"files: {folder.path}")
     return DONE
