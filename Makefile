@@ -52,7 +52,7 @@ lint cpp-test asan fuzz static package docs: %: venv-test
 .PHONY: lint-only cpp-test-only asan-only fuzz-only static-only package-only docs-only
 lint-only:
 	$(TEST)/bin/ruff check .
-	$(TEST)/bin/mypy fogzo_kernels python/fogzo bench tests/tools setup.py
+	$(TEST)/bin/mypy fogzo_kernels python/fogzo python/fogzo_command bench tests/tools setup.py
 	$(TEST)/bin/clang-format --dry-run --Werror $$(git ls-files 'csrc/*' 'tests/cpp/*')
 
 cpp-test-only:

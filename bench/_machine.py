@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from fogzo._info import cpu_name, instruction_set, versions
+from fogzo._info import versions
+from fogzo_kernels._info import cpu_name, instruction_set
 
 SOURCE = Path(__file__).resolve().parent.parent
 

@@ -5,6 +5,7 @@ A subprocess without site-packages has no torch; a folder of links gives it NumP
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -156,6 +157,39 @@ def test_fogzo_without_torch_says_what_to_install():
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last == "ImportError: fogzo needs torch >= 2.11: pip install torch"
+
+
+def test_fogzo_with_an_older_torch_says_what_it_found(tmp_path):
+    (tmp_path / "torch.py").write_text('__version__ = "2.10.1+cu128"\n')
+    done = python("import fogzo", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "ImportError: fogzo needs torch >= 2.11, found 2.10.1+cu128: pip install --upgrade torch"
+    )
+
+
+COMMAND = "import sys, fogzo_command\nsys.exit(fogzo_command.main({}))"
+
+
+def test_the_command_without_torch_still_describes_the_kernels():
+    lines = said(COMMAND.format(["info"])).splitlines()
+    assert lines[-1] == "fogzo: not usable: fogzo needs torch >= 2.11: pip install torch"
+    assert f"reference: not used: {NO_TORCH}" in lines
+    assert any(line.startswith("CPU: ") for line in lines)
+    info = json.loads(said(COMMAND.format(["info", "--json"])))
+    assert info["backends"]["reference"] == NO_TORCH
+    assert info["fogzo"] == "fogzo needs torch >= 2.11: pip install torch"
+    assert said(COMMAND.format(["--version"])) == f"fogzo-kernels {fk.__version__}"
+
+
+def test_the_command_without_torch_refuses_the_rest_with_a_line():
+    done = python(COMMAND.format(["train", "mnist"]))
+    assert done.returncode == 1
+    assert done.stderr == "fogzo: fogzo needs torch >= 2.11: pip install torch\n"
+
+
+def test_the_command_with_torch_is_fogzos_own():
+    assert "mnist in: " in said(COMMAND.format(["info"]), bare=False)
 
 
 def test_torch_without_the_native_module_runs_on_the_reference():

@@ -15,7 +15,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 if find_spec("torch") is None:
-    raise ImportError("fogzo needs torch >= 2.11: pip install torch")
+    raise ImportError("fogzo needs torch >= 2.11: pip install torch", name="torch")
+
+from torch import __version__ as _found
+
+if tuple(int(part) for part in _found.split(".")[:2]) < (2, 11):
+    text = f"fogzo needs torch >= 2.11, found {_found}: pip install --upgrade torch"
+    raise ImportError(text, name="torch")
 
 from fogzo_kernels import __version__
 

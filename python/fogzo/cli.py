@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from fogzo_kernels import __version__
+
 from . import recipes
-from ._info import info_lines, info_object, version
+from ._info import info_lines, info_object
 from .recipes._files import RunFolderError
 from .recipes._idx import DataError
 from .recipes._spec import UsageError
@@ -129,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fogzo", description="Training with 1- to 4-bit weights beyond the STE."
     )
-    parser.add_argument("--version", action="version", version=f"fogzo-kernels {version()}")
+    parser.add_argument("--version", action="version", version=f"fogzo-kernels {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
 

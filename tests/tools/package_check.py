@@ -93,6 +93,9 @@ def check(name: str, source: Path, *, native: bool) -> None:
     if seconds > LIMIT_S:
         raise SystemExit(f"package: installing took {seconds:.0f} s, expected at most {LIMIT_S}")
     said = run(python, "-c", USE)
+    told = run(python.with_name("fogzo"), "info")
+    if "fogzo: not usable: fogzo needs torch >= 2.11" not in told:
+        raise SystemExit(f"package: `fogzo info` without torch printed:\n{told}")
     size = wheel.stat().st_size / 1e6
     print(f"{name}: {seconds:.0f} s, {size:.1f} MB\n{said}", end="", flush=True)
 
