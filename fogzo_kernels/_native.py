@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 from . import _errors, _tables
 
 BUILD_HINT = (
-    "install a C++20 compiler (Debian: apt-get install -y g++) and reinstall fogzo-kernels "
-    "from source"
+    "install a C++20 compiler and Python.h (Debian: apt-get install -y g++ python3-dev) and "
+    "reinstall fogzo-kernels from source"
 )
 
 

@@ -22,8 +22,8 @@ NO_NATIVE = (
     "import sys; sys.modules.update({'fogzo_kernels._cpu': None, 'fogzo_kernels._cuda': None})"
 )
 NOT_BUILT = (
-    "the native module fogzo_kernels._cpu is not built: install a C++20 compiler (Debian: "
-    "apt-get install -y g++) and reinstall fogzo-kernels from source"
+    "the native module fogzo_kernels._cpu is not built: install a C++20 compiler and Python.h "
+    "(Debian: apt-get install -y g++ python3-dev) and reinstall fogzo-kernels from source"
 )
 NO_TORCH = "torch is not installed: pip install torch"
 needs_native = pytest.mark.skipif(

@@ -58,7 +58,7 @@ def test_nothing_to_quantize_is_an_error():
 def test_half_precision_is_refused_by_name_before_any_change():
     model = mlp()
     model[2].half()
-    text = "2.weight has dtype float16, expected float32: call model.float() and use autocast"
+    text = "quantize_: 2.weight has dtype float16, expected float32: call model.float() and use"
     with pytest.raises(TypeError) as error:
         fogzo.quantize_(model)
     assert text in str(error.value)
@@ -67,9 +67,29 @@ def test_half_precision_is_refused_by_name_before_any_change():
 
 def test_a_group_that_does_not_divide_one_layer_changes_none():
     model = mlp()
-    with pytest.raises(ValueError, match="group_size is 4, which does not divide the 6 inputs"):
+    with pytest.raises(ValueError, match="^quantize_: group_size is 4, which does not divide"):
         fogzo.quantize_(model, QuantConfig(granularity="group", group_size=4))
     assert type(model[0]) is nn.Linear
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_refused_by_name_before_any_change(value):
+    model = mlp()
+    with torch.no_grad():
+        model[2].weight[1, 3] = value
+    with pytest.raises(ValueError, match=r"^quantize_: 2\.weight has values that are not finite"):
+        fogzo.quantize_(model)
+    assert type(model[0]) is nn.Linear
+
+
+def test_what_is_no_model_or_no_filter_is_refused():
+    for call in (fogzo.quantize_, fogzo.summary):
+        text = f"^{call.__name__}: model is a str, expected a torch.nn.Module$"
+        with pytest.raises(TypeError, match=text):
+            call("x")
+    text = "^quantize_: filter_fn is 3, expected a function of a module and its name$"
+    with pytest.raises(TypeError, match=text):
+        fogzo.quantize_(mlp(), filter_fn=3)
 
 
 def test_config_must_be_a_config():

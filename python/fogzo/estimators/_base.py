@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fogzo_kernels import _check
 
+from ..layers.layout import check_model
 from ._snapshot import Gradients
 from ._targets import QuantTarget, find_targets
 from .record import Last
@@ -44,9 +45,7 @@ class Estimator(ABC):
     ) -> None:
         self._op = type(self).__name__
         self._call = f"{self._op}.backward"
-        if not isinstance(model, nn.Module):
-            got = f"is a {type(model).__name__}"
-            _check.fail(self._op, "model", got, "a torch.nn.Module", TypeError)
+        check_model(self._op, model)
         self.accumulate = self._count("accumulate", accumulate)
         self.allow_unused = allow_unused
         self.last = None

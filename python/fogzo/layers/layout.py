@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from fogzo_kernels import _check
+
 from .quant_linear import QuantLinear
 
 
@@ -20,6 +22,12 @@ class Holder(NamedTuple):
     @property
     def path(self) -> str:
         return f"{self.name}.{self.key}" if self.name else self.key
+
+
+def check_model(op: str, model: object) -> None:
+    if not isinstance(model, nn.Module):
+        got = f"is a {type(model).__name__}"
+        _check.fail(op, "model", got, "a torch.nn.Module", TypeError)
 
 
 class Layout:

@@ -214,13 +214,15 @@ def become_quantized(
     return linear
 
 
-def initial_scale(w: Tensor, config: QuantConfig, name: str = "weight") -> Tensor:
-    """a from the config's rule and a weight; ``name``: the weight's, for error texts."""
-    check_latent(w, "QuantLinear", name)
+def initial_scale(
+    w: Tensor, config: QuantConfig, op: str = "QuantLinear", name: str = "weight"
+) -> Tensor:
+    """a from the config's rule and a weight; ``op``, ``name``: call and weight, for error texts."""
+    check_latent(w, op, name)
     group = config.group_size
     if group is not None and w.shape[1] % group:
         got = f"is {group}, which does not divide the {w.shape[1]} inputs of {name}"
-        _check.fail("QuantLinear", "group_size", got, "a divisor of in_features")
+        _check.fail(op, "group_size", got, "a divisor of in_features")
     with torch.no_grad():
         scale: Tensor = fk.compute_scale(w, config.values, config.scale, config.granularity, group)
         if config.scale_value is not None:

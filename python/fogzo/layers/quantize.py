@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from fogzo_kernels import _check
 
 from .config import QuantConfig
 from .fast_path import disable_fast_path
-from .layout import Holder, Layout
-from .quant_linear import QuantLinear, become_quantized, initial_scale
+from .layout import Holder, Layout, check_model
+from .quant_linear import QuantLinear, become_quantized, check_latent, initial_scale
 
 
 def quantize_(
@@ -36,8 +37,10 @@ def quantize_(
         ``model``.
 
     Raises:
-        ValueError: nothing to quantize, or a group_size that does not divide a layer's inputs.
-        TypeError: a half-precision weight. Nothing has been changed then.
+        ValueError: nothing to quantize, a group_size that does not divide a layer's inputs, or a
+            weight that is not finite.
+        TypeError: a half-precision weight, or an argument of another type. Nothing has been
+            changed then.
 
     Example:
         >>> quantize_(nn.Sequential(nn.Linear(4, 2)), QuantConfig(bits=2))[0].grid.bits
@@ -47,6 +50,10 @@ def quantize_(
     if not isinstance(config, QuantConfig):
         got = f"is a {type(config).__name__}"
         _check.fail("quantize_", "config", got, "a QuantConfig", TypeError)
+    check_model("quantize_", model)
+    if not callable(filter_fn):
+        got = f"is {filter_fn!r}"
+        _check.fail("quantize_", "filter_fn", got, "a function of a module and its name", TypeError)
     layout = Layout(model)
     wanted = {
         name: module
@@ -66,7 +73,7 @@ def quantize_(
             continue
         weight = module.weight
         if id(weight) not in scales:
-            scales[id(weight)] = initial_scale(weight, config, holder.path)
+            scales[id(weight)] = _first_scale(weight, config, holder.path)
         chosen.append((module, scales[id(weight)]))
     if not chosen:
         got = "has nothing to quantize" + (f" ({'; '.join(refused)})" if refused else "")
@@ -75,3 +82,10 @@ def quantize_(
         become_quantized(module, config, scale)
     disable_fast_path(model)
     return model
+
+
+def _first_scale(weight: Tensor, config: QuantConfig, name: str) -> Tensor:
+    check_latent(weight, "quantize_", name)
+    if not weight.is_meta and not torch.isfinite(weight).all():
+        _check.fail("quantize_", name, "has values that are not finite", "finite numbers")
+    return initial_scale(weight, config, "quantize_", name)

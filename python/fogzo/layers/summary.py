@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .layout import Layout
+from .layout import Layout, check_model
 from .quant_linear import QuantLinear
 
 
@@ -71,12 +71,16 @@ class Summary:
 def summary(model: nn.Module) -> Summary:
     """Each parameter of ``model``: name, shape, grid, scale, bytes, inputs, why it stayed float.
 
+    Raises:
+        TypeError: ``model`` is no nn.Module.
+
     Example:
         >>> print(summary(model))
         weight    shape  grid         scale              bytes  inputs  why float
         0.weight  2x4    mid-rise, 2  fixed per channel  10     8 bits
         0.bias    2      float                           8              bias: only the weight of ...
     """
+    check_model("summary", model)
     layout = Layout(model)
     quantized = {name: layers[0] for name, layers in layout.quantized()}
     rows = []
