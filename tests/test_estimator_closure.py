@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import fogzo
 from fogzo import FOGZO, NSPSA, STE
+from fogzo.estimators.record import Last
 
 KINDS = [STE, NSPSA, FOGZO]
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
@@ -217,6 +219,76 @@ def test_raise_if_failed_is_silent_after_a_good_step():
     est.raise_if_failed()
     est.backward(lambda: loss_of(model))
     est.raise_if_failed()
+
+
+def with_a_gradient_of(model: nn.Module, value: float) -> Tensor:
+    """A finite loss whose gradient by one output is ``value``."""
+    y = model(X)
+    if y.requires_grad:  # the probes record nothing
+        y.register_hook(lambda grad: grad * torch.tensor([value, 1.0, 1.0]))
+    return F.cross_entropy(y, torch.arange(6) % 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_norm_that_is_not_finite_stays_noted_until_it_is_asked_for(value):
+    model = make()
+    est = FOGZO(model)
+    est.backward(lambda: with_a_gradient_of(model, value))
+    assert not torch.isfinite(model[0].weight.grad).all()
+    est.backward(lambda: loss_of(model))  # a good step afterwards hides nothing
+    text = "raise_if_failed found the norm of the gradient not finite in a call since"
+    with pytest.raises(FloatingPointError, match=f"^FOGZO: {text}"):
+        est.raise_if_failed()
+    est.raise_if_failed()
+
+
+def test_with_a_scaler_an_overflow_is_no_failure():
+    model = make()
+    est = FOGZO(model)
+    scaler = torch.amp.GradScaler("cpu")
+    est.backward(lambda: with_a_gradient_of(model, float("inf")), scaler=scaler)
+    est.raise_if_failed()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_that_no_host_reads_is_noted(kind, monkeypatch):
+    """As on a device, whose values backward() does not wait for."""
+    model = make()
+    est = kind(model)
+    monkeypatch.setattr("fogzo.estimators._base.readable", lambda _: False)
+    est.backward(lambda: loss_of(model))
+    est.raise_if_failed()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the probes that are not finite either
+        est.backward(lambda: loss_of(model) * float("nan"))
+    est.backward(lambda: loss_of(model))
+    with pytest.raises(FloatingPointError, match="found the loss"):
+        est.raise_if_failed()
+    est.raise_if_failed()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_failure_on_a_device_is_noted_without_waiting_for_it(kind):
+    model = make().cuda()
+    est = kind(model)
+    loss = torch.tensor([float("nan"), 1.0], device="cuda")
+    last = Last(loss[0])
+    last.norm = loss[0]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        est._note_failures(last, None)
+        est._note_failures(Last(loss[1]), None)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    text = "found the loss and the norm of the gradient not finite"
+    with pytest.raises(FloatingPointError, match=text):
+        est.raise_if_failed()
+    est.raise_if_failed()
+    x, y = X.cuda(), (torch.arange(6) % 3).cuda()
+    est.backward(lambda: F.cross_entropy(model(x), y) * float("nan"))
+    with pytest.raises(FloatingPointError, match="the loss"):
+        est.raise_if_failed()
 
 
 OPTIONS = [

@@ -20,6 +20,8 @@ from .record import Last
 Closure = Callable[..., Tensor]
 Forward = Callable[[], Tensor]
 MAX_CALLS = 2**32
+LOSS, NORM = 1, 2  # bits of the status word
+FAILURES = {LOSS: "the loss", NORM: "the norm of the gradient"}
 FORWARD_ONLY = "a closure of the forward pass and the loss alone; the estimator does the rest"
 
 
@@ -50,6 +52,7 @@ class Estimator(ABC):
         self.allow_unused = allow_unused
         self.last = None
         self.calls = self.forwards = 0
+        self._status: Tensor | int = 0  # the failures so far; on the device of what failed
         self._targets = find_targets(self._op, model, everything, noise, probe_act_bits)
         self._parameters = list(model.parameters())
         self._gradients = Gradients(self._parameters)
@@ -92,16 +95,34 @@ class Estimator(ABC):
             self._gradients.undo()
             raise
         self._gradients.commit()
+        self._note_failures(last, scaler)
         self.last = last
         self.calls += 1
         self.forwards += last.forwards
         return last.loss
 
     def raise_if_failed(self) -> None:
-        """Raise if the last unperturbed loss was not finite; waits for the device."""
-        if self.last is not None and not math.isfinite(self.last.loss.item()):
-            got = f"is {self.last.loss.item()}"
-            _check.fail(self._op, "loss", got, "a finite number", FloatingPointError)
+        """Raise if a call since the last raise_if_failed() failed; waits for the device.
+
+        ``backward`` itself waits for nothing: it ORs its failures into a status word on the device,
+        which this reads and clears. A failure is an unperturbed loss that is not finite (on a CPU
+        ``backward`` raises it), or a norm N of the gradient that is not (without a scaler, whose
+        step() passes over such a gradient).
+
+        Raises:
+            FloatingPointError: with what was not finite.
+
+        Example:
+            >>> for batch in epoch:
+            ...     est.backward(closure, batch); opt.step(); opt.zero_grad()
+            >>> est.raise_if_failed()
+        """
+        status = int(self._status)
+        self._status &= 0  # in place, where a tensor
+        failed = " and ".join(what for bit, what in FAILURES.items() if status & bit)
+        if failed:
+            got = f"found {failed} not finite in a call since it was last asked"
+            _check.fail(self._op, "raise_if_failed", got, "finite numbers", FloatingPointError)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the model: counters, options, tensor numbers."""
@@ -158,6 +179,22 @@ class Estimator(ABC):
             self._check_unused()
             self._unused_checked = True
         return loss
+
+    def _note_failures(self, last: Last, scaler: Any) -> None:
+        if not readable(last.loss):
+            self._note(LOSS, last.loss)
+        if scaler is None and isinstance(last.norm, Tensor):
+            self._note(NORM, last.norm)
+
+    def _note(self, failure: int, value: Tensor) -> None:
+        """OR ``failure`` into the status word where ``value`` is not finite; no device is read."""
+        if readable(value):
+            self._status |= 0 if math.isfinite(value.item()) else failure
+            return
+        failed = value.isfinite().logical_not().long() * failure
+        if isinstance(self._status, Tensor):
+            failed = failed.to(self._status.device)
+        self._status |= failed
 
     def _back_propagate(self, loss: Tensor, scaler: Any) -> None:
         (loss if scaler is None else scaler.scale(loss)).backward()
