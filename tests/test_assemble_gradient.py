@@ -97,8 +97,9 @@ def test_it_uses_the_directions_of_perturb_quantize(backend):
         zero, torch.from_numpy(grad), torch.from_numpy(scale), None, "clipped", **named
     )
     g = call(grad, scale, np.array([2.0], np.float32), "clipped", gamma=0.4, norm=5.0)
-    e = oracle.radius("clipped")
-    np.testing.assert_allclose(g.numpy(), 2.0 * (sides[0] / 0.5) / (e * e * 0.5), rtol=1e-6)
+    # a = 1/2 and D = 2 round nothing: a side is d / 2, and G = (2 d) (1 / ((e e) a))
+    e = np.float32(oracle.radius("clipped"))
+    assert_same(g, 4 * sides[0].numpy() * (np.float32(1) / (e * e * np.float32(0.5))))
 
 
 def test_many_equals_the_loop(backend):

@@ -147,7 +147,8 @@ def test_a_frozen_weight_is_skipped_and_renumbers_nothing(kind):
     if kind is NSPSA:  # G / D = u / (e a), which depends on the tensor number alone
         ours = model.b.weight.grad / est.last.difference.float()
         theirs = frozen.b.weight.grad / other.last.difference.float()
-        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+        # (D d) (1 / (e e a)) / D: each of the two rounds 3 times
+        torch.testing.assert_close(ours, theirs, rtol=6 * 2.0**-24, atol=0)
 
 
 @pytest.mark.parametrize("kind", [NSPSA, FOGZO])

@@ -104,8 +104,10 @@ def test_inputs_may_lie_anywhere(op, how, backend):
     except RuntimeError as error:
         assert "no backend takes this call" in str(error)  # noqa: PT017
         pytest.skip(str(error))
-    if op == "probe_matmul":
-        np.testing.assert_allclose(as_numpy(got), as_numpy(want), rtol=1e-5)
+    if op == "probe_matmul" and backend == "reference":
+        # torch's matmul may sum 37 products in another order: 37 roundings in each of the two
+        size = g.abs() @ fk.dequantize(codes, a, GRID).abs().T
+        assert (abs(as_numpy(got) - as_numpy(want)) <= 2 * 37 * 2.0**-24 * as_numpy(size)).all()
     else:
         assert_same(got, want)
     for array, old in zip(inputs, before, strict=True):
