@@ -37,6 +37,11 @@ class View:
     scale_rows: int = 1
     scale_cols: int = 1
 
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """As every launcher takes them."""
+        return self.rows, self.cols, self.scale_rows, self.scale_cols
+
 
 @dataclass(slots=True)
 class Probing:

@@ -12,7 +12,8 @@ from fogzo_kernels import _array, _dispatch
 
 WHERE = {"seed": 1, "step": 0, "tensor": 0}
 NOT_OPS = {
-    "Flips", "Grid", "Packed", "backends", "capabilities", "radius", "use_backend", "why_not",
+    "Flips", "Grid", "Packed", "backends", "capabilities", "has_kernel", "radius",
+    "use_backend", "why_not",
 }  # fmt: skip
 
 
@@ -173,3 +174,16 @@ def test_reference_results_are_row_major():
         )
     for result in results:
         assert result.is_contiguous()
+
+
+def test_has_kernel_follows_the_chosen_backend():
+    native = fk.why_not("cpu") is None
+    assert fk.has_kernel("probe_matmul") == native
+    with fk.use_backend("reference"):
+        assert not fk.has_kernel("probe_matmul")
+    with fk.use_backend("cpu"):
+        assert fk.has_kernel("probe_matmul") == native
+    assert not fk.has_kernel("compute_scale")
+    assert not fk.has_kernel("probe_matmul", "meta")
+    with pytest.raises(ValueError, match="has_kernel: op is 'matmul', expected one of"):
+        fk.has_kernel("matmul")
