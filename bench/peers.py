@@ -1,6 +1,7 @@
 """What a good user would write in stock PyTorch: everything our operations are compared with.
 
-The fastest listed variant is the divisor. Each is checked equal to ours before it is timed.
+The fastest listed variant is the divisor. Each is checked equal to ours before it is timed. The
+matmul's are in peers_matmul.py, those of codes and their bytes in peers_codes.py.
 """
 
 from __future__ import annotations
@@ -214,7 +215,7 @@ def perturbers(
     return calls
 
 
-def _each(
+def each(
     one: Callable[[Tensor, Tensor], Tensor],
     pairs: list[tuple[Tensor, Tensor]],
     in_place: Call,
@@ -245,7 +246,7 @@ def fake_quantizers(
             into.sub_(0.5).round_().clamp_(-half, half - 1).add_(0.5).mul_(scale)
         return out
 
-    return _each(lambda w, scale: mid_rise(w, scale, bits), pairs, in_place, compiled)
+    return each(lambda w, scale: mid_rise(w, scale, bits), pairs, in_place, compiled)
 
 
 def stored_gradient(
@@ -262,144 +263,6 @@ def stored_gradient(
         return out
 
     return call
-
-
-def linears(x: Tensor, weight: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """float32 products with dequantized weights, by name: as nn.Linear does, and preallocated."""
-    out, transposed = torch.empty(len(x), len(weight)), weight.t().contiguous()
-    return {
-        "float32 linear": lambda: F.linear(x, weight),
-        "float32 mm, preallocated": lambda: torch.mm(x, transposed, out=out),
-    }
-
-
-def _prepacked(codes: Tensor, scale: Tensor, grid: fogzo_kernels.Grid) -> Any:
-    """The same weights for the engine in force: int8 of twice the value where that fits, else of
-    its floor."""
-    factor = 2 if grid.levels <= 64 else 1
-    values = (codes.double() + grid.v_min) * factor
-    zeros = torch.zeros(len(codes), dtype=torch.long)
-    integers = torch.quantize_per_channel(
-        (values.floor() * scale / factor).float(), scale.flatten() / factor, zeros, 0, torch.qint8
-    )
-    return torch.ops.quantized.linear_prepack(integers, None)
-
-
-def quantized_linear(
-    engine: str,
-    x8: Tensor,
-    x_scale: float,
-    codes: Tensor,
-    scale: Tensor,
-    grid: fogzo_kernels.Grid,
-    wanted: Tensor,
-) -> Callable[[], Tensor]:
-    """u8s8 linear of fbgemm or onednn: weights packed, activations quantized beforehand.
-
-    The timed call ends at 8-bit results, the checked value is their float32.
-    """
-    torch.backends.quantized.engine = engine
-    weight = _prepacked(codes, scale, grid)
-    zero = 128
-    # Pairs of products would saturate 16 bits: torch advises 7-bit activations.
-    if grid.levels > 64:
-        x_scale, x8, zero = 2 * x_scale, (x8.float() / 2).round(), 64
-    given = torch.quantize_per_tensor(x8 * x_scale, x_scale, zero, torch.quint8)
-    step = wanted.abs().max().item() / 127
-    return lambda: torch.ops.quantized.linear(given, weight, step, 128)
-
-
-def fbgemm_dynamic(
-    x: Tensor, codes: Tensor, scale: Tensor, grid: fogzo_kernels.Grid
-) -> Callable[[], Tensor]:
-    """fbgemm's linear that quantizes float32 activations itself, one scale for all rows."""
-    torch.backends.quantized.engine = "fbgemm"
-    weight = _prepacked(codes, scale, grid)
-    return lambda: torch.ops.quantized.linear_dynamic(x, weight, False)
-
-
-def unpacked_linear(x: Tensor, data: Tensor, scale: Tensor) -> Callable[[], Tensor]:
-    """2-bit mid-rise codes unpacked to float32 and multiplied, in eager torch."""
-    shifts = torch.arange(0, 8, 2, dtype=torch.uint8)
-
-    def call() -> Tensor:
-        codes = (data[..., None] >> shifts).bitwise_and_(3).flatten(-2)
-        return F.linear(x, codes.float().sub_(1.5).mul_(scale))
-
-    return call
-
-
-def mid_rise_codes(w: Tensor, scale: Tensor, bits: int = 2) -> Tensor:
-    """Mid-rise codes 0 .. 2^bits - 1 in uint8."""
-    half = 2 ** (bits - 1)
-    return ((w * (1 / scale) - 0.5).round().clamp(-half, half - 1) + half).to(torch.uint8)
-
-
-def quantizers(
-    ws: list[Tensor], scales: list[Tensor], compiled: bool, bits: int
-) -> dict[str, Call]:
-    """Codes of every weight: calls by name."""
-    pairs = list(zip(ws, scales, strict=True))
-    half = 2 ** (bits - 1)
-    room, out = torch.empty_like(ws[0]), [torch.empty_like(w, dtype=torch.uint8) for w in ws]
-
-    def in_place() -> list[Tensor]:
-        for (w, scale), into in zip(pairs, out, strict=True):
-            torch.mul(w, 1 / scale, out=room)
-            into.copy_(room.sub_(0.5).round_().clamp_(-half, half - 1).add_(half))
-        return out
-
-    return _each(lambda w, scale: mid_rise_codes(w, scale, bits), pairs, in_place, compiled)
-
-
-def dequantizers(
-    codes: list[Tensor], scales: list[Tensor], compiled: bool, bits: int
-) -> dict[str, Call]:
-    """Values of every code: calls by name."""
-    pairs = list(zip(codes, scales, strict=True))
-    lowest = 0.5 - 2 ** (bits - 1)
-    out = [torch.empty_like(one, dtype=torch.float32) for one in codes]
-
-    def values(one: Tensor, scale: Tensor) -> Tensor:
-        return (one.float() + lowest) * scale
-
-    def in_place() -> list[Tensor]:
-        for (one, scale), into in zip(pairs, out, strict=True):
-            into.copy_(one).add_(lowest).mul_(scale)
-        return out
-
-    return _each(values, pairs, in_place, compiled)
-
-
-def packers(codes: Tensor, bits: int, compiled: bool) -> dict[str, Call]:
-    """Codes in as few bytes as they need, lowest bits first: calls by name."""
-    each = 8 // bits
-
-    def pack(codes: Tensor) -> Tensor:
-        out = codes[..., 0::each].clone()
-        for at in range(1, each):
-            out |= codes[..., at::each] << (at * bits)
-        return out
-
-    calls: dict[str, Call] = {"eager": lambda: pack(codes)}
-    if compiled:
-        fused = torch.compile(pack, dynamic=False)
-        calls["compile"] = lambda: fused(codes)
-    return calls
-
-
-def unpackers(data: Tensor, bits: int, compiled: bool) -> dict[str, Call]:
-    """The codes inside packed bytes: calls by name."""
-    shifts = torch.arange(0, 8, bits, dtype=torch.uint8)
-
-    def unpack(data: Tensor) -> Tensor:
-        return (data[..., None] >> shifts).bitwise_and_(2**bits - 1).flatten(-2)
-
-    calls: dict[str, Call] = {"eager": lambda: unpack(data)}
-    if compiled:
-        fused = torch.compile(unpack, dynamic=False)
-        calls["compile"] = lambda: fused(data)
-    return calls
 
 
 def norms(

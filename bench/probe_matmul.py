@@ -14,7 +14,8 @@ import torch
 
 import fogzo_kernels as fk
 
-from . import onnx_peer, peers
+from . import onnx_peer
+from . import peers_matmul as peers
 from ._measure import measure
 from ._options import BenchError, Options, sizes
 from ._report import Bar, Result, copy_yardstick, fastest, matmul_yardstick, say

@@ -9,7 +9,8 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
-from . import _layers, peers
+from . import _layers
+from . import peers_codes as peers
 from ._options import Options
 from ._plain import run_plain
 from ._report import Result
