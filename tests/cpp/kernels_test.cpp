@@ -1,64 +1,11 @@
 // The launchers against the headers' one-element functions, over awkward shapes, on every
 // instruction set and thread count.
 #include <cmath>
-#include <string>
 
+#include "call.h"
 #include "check.h"
-#include "fogzo/cpu.h"
-#include "fogzo/estimator.h"
-#include "fogzo/grid.h"
-#include "fogzo/pack.h"
-
-using namespace fogzo;
 
 namespace {
-
-struct Shape {
-    int64_t rows, cols, scale_rows, scale_cols, offset, pitch;
-};
-
-// Width 1, a tile, one more, one less, primes, several threads' worth; offsets inside and across
-// tiles; pitches that leave gaps; tensor, channel and group scales.
-const Shape kShapes[] = {
-    {1, 1, 1, 1, 0, 1},           {3, 5, 3, 1, 1023, 5},        {1, 1023, 1, 1, 1, 1023},
-    {1, 1025, 1, 1, 0, 1025},     {2, 1024, 2, 8, 0, 4096},     {7, 129, 7, 3, 500, 129},
-    {40, 10, 1, 1, 3, 10},        {13, 127, 13, 1, 16383, 200}, {5, 4099, 5, 1, 12345, 5000},
-    {3, 20000, 3, 10, 77, 20000}, {200, 300, 200, 3, 0, 300},   {2, 17, 2, 17, kMaxElements - 100, 83},
-};
-
-struct Call {
-    Shape shape;
-    int kind, bits, surrogate, noise, form, sides;
-    int64_t probes, first_probe;
-    double gamma;
-    float norm;
-};
-
-struct Arrays {
-    std::vector<float> w, grad, scale, differences;
-};
-
-Arrays arrays_for(const Call& call) {
-    const Shape& s = call.shape;
-    Arrays a;
-    a.w = some_weights(s.rows * s.cols, 1);
-    a.grad = some_weights(s.rows * s.cols, 2);
-    a.scale = some_weights(s.scale_rows * s.scale_cols, 3);
-    for (float& value : a.scale) {
-        value = 0.05f + std::fabs(value);
-    }
-    a.differences = some_weights(call.probes, 4);
-    return a;
-}
-
-constexpr uint64_t kSeed = 0xFEDCBA9876543210ull;
-constexpr int64_t kStep = 4000000000;
-constexpr int64_t kTensor = 11;
-
-float scale_of(const Call& call, const Arrays& a, int64_t r, int64_t c) {
-    const Shape& s = call.shape;
-    return a.scale[static_cast<size_t>((s.scale_rows > 1 ? r : 0) * s.scale_cols + c / (s.cols / s.scale_cols))];
-}
 
 float d_of(const Call& call, const Arrays& a, int64_t r, int64_t c, int64_t probe) {
     const Shape& s = call.shape;
@@ -70,14 +17,6 @@ float d_of(const Call& call, const Arrays& a, int64_t r, int64_t c, int64_t prob
     const float gw = a.grad[static_cast<size_t>(r * s.cols + c)] * whitening(scale_of(call, a, r, c), mixture.e);
     const float sign = probe_sign(kSeed, static_cast<uint32_t>(kStep), number);
     return perturbation(alignment(mixture, sign, call.norm), gw, mixture.across, bins);
-}
-
-int64_t side_bytes(const Call& call) {
-    const Shape& s = call.shape;
-    const int bits = make_grid(call.kind, call.bits).storage_bits;
-    return call.form == 0   ? 4 * s.rows * s.cols
-           : call.form == 1 ? s.rows * s.cols
-                            : s.rows * packed_bytes(s.cols, bits);
 }
 
 void expect_perturbed(const Call& call, const Arrays& a, uint8_t* out, int64_t* flips) {
@@ -107,14 +46,6 @@ void expect_perturbed(const Call& call, const Arrays& a, uint8_t* out, int64_t* 
             }
         }
     }
-}
-
-int perturb(const Call& call, const Arrays& a, void* out, int64_t* flips, int threads) {
-    const Shape& s = call.shape;
-    return fogzo_cpu_perturb_quantize(a.w.data(), a.grad.data(), a.scale.data(), out, flips, tanh_table(), s.rows,
-                                      s.cols, s.scale_rows, s.scale_cols, s.offset, s.pitch, call.kind, call.bits,
-                                      call.surrogate, call.noise, call.form, call.sides, call.probes, call.first_probe,
-                                      kSeed, kStep, kTensor, call.gamma, call.norm, threads);
 }
 
 void test_perturb(const Call& call) {
@@ -359,64 +290,5 @@ void test_kernels() {
                 test_scale_gradient(s, kind, bits, surrogate);
             }
         }
-    }
-}
-
-void test_refusals() {
-    const Call good = {{3, 40, 3, 1, 0, 40}, kMidRise, 2, kIdentity, kPublished, 1, 2, 1, 0, 0.5, 1.0f};
-    struct Bad {
-        int status;
-        Call call;
-    };
-    std::vector<Bad> bad;
-    auto add = [&](int status, auto change) {
-        Call call = good;
-        change(call);
-        bad.push_back({status, call});
-    };
-    add(FOGZO_BAD_SIZE, [](Call& c) { c.shape.rows = -1; });
-    add(FOGZO_BAD_SCALE_SHAPE, [](Call& c) { c.shape.scale_rows = 2; });
-    add(FOGZO_BAD_SCALE_SHAPE, [](Call& c) { c.shape.scale_cols = 7; });
-    add(FOGZO_BAD_SCALE_SHAPE, [](Call& c) { c.shape.scale_cols = 0; });
-    add(FOGZO_BAD_GAMMA, [](Call& c) { c.gamma = std::nan(""); });
-    add(FOGZO_BAD_GAMMA, [](Call& c) { c.gamma = -0.1; });
-    add(FOGZO_BAD_GAMMA, [](Call& c) { c.gamma = 1.1; });
-    add(FOGZO_BAD_SURROGATE, [](Call& c) { c.surrogate = 6; });
-    add(FOGZO_BAD_NOISE, [](Call& c) { c.noise = 2; });
-    add(FOGZO_BAD_GRID, [](Call& c) { c.bits = 9; });
-    add(FOGZO_BAD_GRID, [](Call& c) { c.kind = 4; });
-    add(FOGZO_BAD_GRID, [](Call& c) { c.kind = 5; });
-    add(FOGZO_BAD_PAIR, [](Call& c) { c.surrogate = kTanh; });
-    add(FOGZO_BAD_FORM, [](Call& c) { c.form = 3; });
-    add(FOGZO_BAD_SIDES, [](Call& c) { c.sides = 0; });
-    add(FOGZO_BAD_PROBES, [](Call& c) { c.probes = 0; });
-    add(FOGZO_BAD_COUNTER, [](Call& c) { c.first_probe = int64_t(1) << 32; });
-    add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.offset = kMaxElements - 10; });
-    add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.offset = -1; });
-    add(FOGZO_TOO_MANY_ELEMENTS, [](Call& c) { c.shape.pitch = kMaxElements; });
-    add(FOGZO_BAD_PITCH, [](Call& c) { c.shape.pitch = INT64_MAX; });
-    add(FOGZO_BAD_PITCH, [](Call& c) { c.shape.pitch = 39; });
-    for (const Bad& b : bad) {
-        const Arrays a = arrays_for(good);
-        Guarded<uint8_t> out(side_bytes(good) * 2);
-        Guarded<int64_t> flips(2);
-        CHECK(perturb(b.call, a, out.data(), flips.data(), 1) == b.status);
-        CHECK(out.untouched() && flips.untouched());
-    }
-    for (const float value : {0.0f, -1.0f, std::nanf(""), HUGE_VALF, 7.0e-31f}) {
-        Arrays a = arrays_for(good);
-        a.scale[2] = value;
-        Guarded<uint8_t> out(side_bytes(good) * 2);
-        CHECK(perturb(good, a, out.data(), nullptr, 1) == FOGZO_BAD_SCALE_VALUE);
-        CHECK(out.untouched());
-    }
-    const Arrays a = arrays_for(good);
-    CHECK(perturb(good, a, nullptr, nullptr, 1) == FOGZO_NULL_POINTER);
-    CHECK(fogzo_cpu_noise(nullptr, nullptr, 1, 4, 0, 4, kTanh, kPublished, 0, 0, 0, 0, 1) == FOGZO_NULL_POINTER);
-    CHECK(fogzo_cpu_noise(nullptr, nullptr, 0, 4, 0, 4, kIdentity, kPublished, 0, 0, 0, 0, 1) == FOGZO_OK);
-    CHECK(fogzo_cpu_noise(nullptr, nullptr, INT64_MAX, INT64_MAX, 0, 4, 0, 0, 0, 0, 0, 0, 1) == FOGZO_BAD_SIZE);
-    CHECK(fogzo_cpu_set_isa("sse9") == FOGZO_BAD_ISA && fogzo_cpu_set_isa("auto") == FOGZO_OK);
-    for (int status = 1; status < FOGZO_STATUS_COUNT; ++status) {
-        CHECK(std::string(fogzo_status_text(status)).find(", expected ") != std::string::npos);
     }
 }

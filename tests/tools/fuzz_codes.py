@@ -1,0 +1,67 @@
+"""Random good arguments of the bindings on codes and rotations, for fuzz_native.py."""
+
+from __future__ import annotations
+
+import numpy as np
+from fuzz_case import Case, Guarded, Prepared, sizes
+
+import fogzo_kernels as fk
+
+
+def quantize(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.uint8)
+    arguments = {
+        "w": c.w.ctypes.data,
+        "scale": c.scale.ctypes.data,
+        "out": out.address,
+        **sizes(c),
+        "grid": c.grid.number,
+        "bits": c.grid.code_bits,
+        "threads": c.threads,
+    }
+    return arguments, [out], lambda: [fk.quantize(c.w, c.public_scale(), c.grid)]
+
+
+def dequantize(c: Case) -> Prepared:
+    arguments, _, codes = quantize(c)
+    c.codes = codes()[0]
+    out = Guarded(c.shape, np.float32)
+    arguments = {**arguments, "w": c.codes.ctypes.data, "out": out.address}
+    return arguments, [out], lambda: [fk.dequantize(c.codes, c.public_scale(), c.grid)]
+
+
+def pack(c: Case) -> Prepared:
+    c.codes = fk.quantize(c.w, c.public_scale(), c.grid)
+    width = c.grid.storage_bits
+    out = Guarded((c.rows, (c.cols * width + 7) // 8), np.uint8)
+    arguments = {
+        "w": c.codes.ctypes.data,
+        "out": out.address,
+        "rows": c.rows,
+        "cols": c.cols,
+        "stored_bits": width,
+        "threads": c.threads,
+    }
+    return arguments, [out], lambda: [fk.pack(c.codes, c.grid.code_bits).data]
+
+
+def unpack(c: Case) -> Prepared:
+    arguments, _, packed = pack(c)
+    c.bytes = packed()[0]
+    out = Guarded(c.shape, np.uint8)
+    arguments = {**arguments, "w": c.bytes.ctypes.data, "out": out.address}
+    return arguments, [out], lambda: [c.codes]
+
+
+def hadamard(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.float32)
+    block = c.rng.choice((1, 2, 4, 16, 128, 2048))
+    arguments = {
+        "w": c.w.ctypes.data,
+        "out": out.address,
+        "rows": c.rows,
+        "cols": c.cols,
+        "block": block,
+        "threads": c.threads,
+    }
+    return arguments, [out], lambda: [fk.hadamard(c.w, block)]
