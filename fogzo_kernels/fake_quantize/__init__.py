@@ -21,7 +21,7 @@ def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
         out: float32 output of w's shape; may be w itself.
 
     Returns:
-        float32 of w's shape. NaN stays NaN.
+        float32 of w's shape, in the unit of w. NaN stays NaN.
 
     Raises:
         ValueError: shapes that do not match, (CPU) a scale that is not finite or under 2^-100.
@@ -32,6 +32,9 @@ def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
         >>> w, scale = torch.tensor([[-0.4, 2.0]]), torch.tensor(0.5)
         >>> fake_quantize(w, scale, Grid("mid-rise", 2)).tolist()
         [[-0.25, 0.75]]
+
+    Source: the grids of Yang & Aamodt, arXiv 2510.23926 (mid-rise); LSQ, arXiv 1902.08153
+    (mid-tread); BitNet b1.58, arXiv 2402.17764 (ternary); BinaryConnect, arXiv 1511.00363 (sign).
     """
     op = "fake_quantize"
     v = _check.weight(op, w, scale, out=out)

@@ -31,6 +31,8 @@ def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
         >>> import torch
         >>> pack(torch.tensor([[1, 2, 3]], dtype=torch.uint8), bits=2).data.tolist()
         [[57]]
+
+    Source: ours; at 1 bit the order of numpy.packbits with bitorder="little".
     """
     op = "pack"
     v = _check.view(op, "codes", codes, out=None if out is None else out.data)
@@ -48,7 +50,7 @@ def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
 
 @_dispatch.operation
 def unpack(packed: Packed, *, out: Any = None) -> Any:
-    """The codes inside a Packed.
+    """The codes inside a Packed: code k of a byte is (byte >> (k * bits)) & (2^bits - 1).
 
     Args:
         packed: as ``pack`` returns it.
@@ -65,6 +67,8 @@ def unpack(packed: Packed, *, out: Any = None) -> Any:
         >>> import torch
         >>> unpack(pack(torch.tensor([[1, 2, 3]], dtype=torch.uint8), bits=2)).tolist()
         [[1, 2, 3]]
+
+    Source: ours, as ``pack``.
     """
     op = "unpack"
     _check.packed(op, packed)

@@ -34,7 +34,8 @@ def probe_matmul(
         out: output of the result's shape and dtype, apart from all inputs in memory.
 
     Returns:
-        [P, M, N] in x's dtype, float32 where x is int8. P is 1 where nothing has probe sides.
+        [P, M, N] in x's dtype, float32 where x is int8; in the unit of x (int8: of x_scale) times
+        that of the scale. P is 1 where nothing has probe sides.
 
     Raises:
         ValueError: shapes that do not match, (CPU) a scale that is not finite or under 2^-100.
@@ -46,6 +47,9 @@ def probe_matmul(
         >>> x = torch.tensor([[1.0, 3.0]])
         >>> probe_matmul(x, codes, torch.tensor(2.0), Grid("mid-rise", 2)).tolist()
         [[[6.0]]]
+
+    Source: the probes' forward passes of Yang & Aamodt, arXiv 2510.23926; int8 activations with a
+    scale a row as LLM.int8(), arXiv 2208.07339.
     """
     op = "probe_matmul"
     _check.grid(op, grid)

@@ -12,6 +12,10 @@ from .._types import Grid, Packed
 def quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     """Codes of a weight: the index, 0 .. levels - 1, of the grid value nearest x = w * (1/scale).
 
+    - ``mid-tread``, ``ternary``: code = clamp(rne(x), v_min, v_max) - v_min;
+    - ``mid-rise``: code = clamp(rne(x - 1/2), -2^(b-1), 2^(b-1) - 1) + 2^(b-1);
+    - ``sign``: code = 1 where x >= 0, else 0.
+
     Args:
         w: float32, any shape of at least one dimension, viewed as [N, K] = [shape[0], rest]
             (1-D: [1, n]).
@@ -21,7 +25,7 @@ def quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
         out: uint8 output of w's shape, apart from w in memory.
 
     Returns:
-        uint8 of w's shape. NaN has code 0.
+        uint8 of w's shape, without a unit. NaN has code 0.
 
     Raises:
         ValueError: shapes that do not match, (CPU) a scale that is not finite or under 2^-100.
@@ -31,6 +35,9 @@ def quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
         >>> import torch
         >>> quantize(torch.tensor([[-0.4, 0.1]]), torch.tensor(0.5), Grid("mid-rise", 2)).tolist()
         [[1, 2]]
+
+    Source: the grids of Yang & Aamodt, arXiv 2510.23926 (mid-rise); LSQ, arXiv 1902.08153
+    (mid-tread); BitNet b1.58, arXiv 2402.17764 (ternary); BinaryConnect, arXiv 1511.00363 (sign).
     """
     op = "quantize"
     v = _check.weight(op, w, scale, out=out)
@@ -56,7 +63,7 @@ def dequantize(codes: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
         out: float32 output of the codes' shape.
 
     Returns:
-        float32 of the codes' shape.
+        float32 of the codes' shape, in the unit of the scale.
 
     Raises:
         ValueError: shapes that do not match, (CPU) a scale that is not finite or under 2^-100, a
@@ -68,6 +75,9 @@ def dequantize(codes: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
         >>> codes = torch.tensor([[0, 3]], dtype=torch.uint8)
         >>> dequantize(codes, torch.tensor(0.5), Grid("mid-rise", 2)).tolist()
         [[-0.75, 0.75]]
+
+    Source: the grids of Yang & Aamodt, arXiv 2510.23926 (mid-rise); LSQ, arXiv 1902.08153
+    (mid-tread); BitNet b1.58, arXiv 2402.17764 (ternary); BinaryConnect, arXiv 1511.00363 (sign).
     """
     op = "dequantize"
     _check.grid(op, grid)

@@ -83,7 +83,16 @@ def mnist_model(seed: int) -> nn.Module:
         seed: of torch's global generator, which draws the initial weights.
 
     Returns:
-        Sequential(QuantLinear, ReLU, QuantLinear): x [batch, 784] -> logits [batch, 10].
+        Sequential(QuantLinear, ReLU, QuantLinear), float32: x [batch, 784] -> logits [batch, 10].
+
+    Raises:
+        TypeError, RuntimeError: a seed that torch.manual_seed refuses.
+
+    Example:
+        >>> mnist_model(seed=0)(torch.zeros(2, 784)).shape
+        torch.Size([2, 10])
+
+    Source: the shallow experiment of Yang & Aamodt, arXiv 2510.23926.
     """
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(784, 10, bias=False), nn.ReLU(), nn.Linear(10, 10, bias=False))
@@ -94,6 +103,28 @@ def mnist_model(seed: int) -> nn.Module:
 
 
 def mnist_task(folder: Path | None, device: torch.device) -> Task:
+    """What a run needs of MNIST: batches by index, the mean loss of one, the final evaluation.
+
+    loss = mean over the batch of -log softmax(logits)[label], in nats.
+
+    Args:
+        folder: where the .gz files lie; None for the packaged ones.
+        device: where images (float32 [n, 784]) and labels (int64 [n]) are kept.
+
+    Returns:
+        A Task of 60,000 training examples; evaluate(model) gives the mean loss over all of them and
+        the share of the 10,000 test images that are classified right, 0..1.
+
+    Raises:
+        DataError: a file is missing or is not the canonical one.
+
+    Example:
+        >>> task = mnist_task(None, torch.device("cpu"))
+        >>> task.loss(mnist_model(seed=0), task.batch(torch.arange(512))).shape
+        torch.Size([])
+
+    Source: LeCun, Bottou, Bengio & Haffner, Proc. IEEE 86(11), 1998 (the data).
+    """
     images, labels, test_images, test_labels = load_mnist(folder, device)
 
     def batch(indices: Tensor) -> Batch:
