@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,29 @@ def test_committed_rows_are_readable() -> None:
             row = json.loads(line)
             assert row["dirty"] is False
             assert row["commit"]
+
+
+def _git(*words: str) -> str:
+    """What git says of this tree; skips where the history that rows point into is not here."""
+    try:
+        command = ["git", "-C", str(_report.SOURCE), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("git is not installed")
+    if done.returncode:
+        pytest.skip(f"no git repository to ask: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def test_committed_rows_come_from_this_history() -> None:
+    if Path(_git("rev-parse", "--show-toplevel")) != _report.SOURCE:
+        pytest.skip("the tree is a copy without its history")
+    if _git("rev-parse", "--is-shallow-repository") == "true":
+        pytest.skip("a shallow clone: the commits of older rows are not in it")
+    history = set(_git("rev-list", "HEAD").split())
+    for path in (_report.SOURCE / "bench" / "results").glob("*.jsonl"):
+        commits = {json.loads(line)["commit"] for line in path.read_text().splitlines()}
+        assert commits <= history, path.name
 
 
 def test_failing_tests_give_no_number(
