@@ -217,9 +217,9 @@ def number(op: str, argument: str, value: Any, low: float, high: float, text: st
     return result
 
 
-def _scalar(op: str, argument: str, value: Any, name: str, v: View) -> tuple[Any, bool]:
-    """A host scalar, or a 0-dim device array on the device of the call (True)."""
-    if type(value) is int or type(value) is float or _array.kind(value) is None:
+def _device_scalar(op: str, argument: str, value: Any, name: str, v: View) -> tuple[Any, bool]:
+    """A 0-dim array on the device of the call (True), or what a host scalar or array says."""
+    if _array.kind(value) is None:
         return value, False
     dtype(op, argument, value, name)
     shape(op, argument, value, ())
@@ -228,6 +228,22 @@ def _scalar(op: str, argument: str, value: Any, name: str, v: View) -> tuple[Any
     if _array.device_type(value) != v.device:
         fail(op, argument, f"is on {value.device}", f"cpu or {v.device}")
     return value, True
+
+
+def _integer(op: str, argument: str, value: Any, low: int, high: int, text: str, v: View) -> Any:
+    """A host integer, or a 0-dim int64 device array as it is."""
+    if type(value) is int and low <= value < high:
+        return value
+    value, on_device = _device_scalar(op, argument, value, "int64", v)
+    return value if on_device else integer(op, argument, value, low, high, text)
+
+
+def _number(op: str, argument: str, value: Any, name: str, high: float, text: str, v: View) -> Any:
+    """A host float from 0 to high (NaN: to inf and NaN), or a 0-dim device array as it is."""
+    if type(value) is float and (0.0 <= value <= high or (value >= 0.0 and high != high)):
+        return value
+    value, on_device = _device_scalar(op, argument, value, name, v)
+    return value if on_device else number(op, argument, value, 0.0, high, text)
 
 
 def probing(
@@ -244,23 +260,16 @@ def probing(
 ) -> Probing:
     """What the tensors of a call share; ``v`` is the first of them."""
     _surrogate.check(op, "identity", noise)
-    seed, seed_on_device = _scalar(op, "seed", seed, "int64", v)
-    step, step_on_device = _scalar(op, "step", step, "int64", v)
-    if not seed_on_device:
-        low, high = -(2**63), 2**64
-        seed = integer(op, "seed", seed, low, high, "an int of 64 bits or a 0-dim int64 array")
-        seed %= high
-    if not step_on_device:
-        step = integer(op, "step", step, 0, WORD, "an int in 0..2^32-1 or a 0-dim int64 array")
+    text = "an int of 64 bits or a 0-dim int64 array"
+    seed = _integer(op, "seed", seed, -(2**63), 2**64, text, v)
+    if isinstance(seed, int):
+        seed %= 2**64
+    step = _integer(op, "step", step, 0, WORD, "an int in 0..2^32-1 or a 0-dim int64 array", v)
     first_probe = integer(op, "first_probe", first_probe, 0, WORD, "an int in 0..2^32-1")
     probes = integer(op, "probes", probes, 1, WORD - first_probe + 1, "an int >= 1")
-    gamma, on_device = _scalar(op, "gamma", gamma, "float64", v)
-    if not on_device:
-        gamma = number(op, "gamma", gamma, 0.0, 1.0, "a float in [0, 1]")
-    norm, on_device = _scalar(op, "norm", norm, "float32", v)
-    if not on_device and not (type(norm) is float and norm >= 0.0):  # inf and NaN pass
-        text = "a number >= 0 or a 0-dim float32 array"
-        norm = number(op, "norm", norm, 0.0, math.nan, text)
+    gamma = _number(op, "gamma", gamma, "float64", 1.0, "a float in [0, 1]", v)
+    text = "a number >= 0 or a 0-dim float32 array"
+    norm = _number(op, "norm", norm, "float32", math.nan, text, v)
     return Probing(noise, first_probe, probes, seed, step, gamma, norm)
 
 

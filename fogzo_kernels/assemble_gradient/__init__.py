@@ -57,9 +57,10 @@ def assemble_gradient(
     Source: Yang & Aamodt, arXiv 2510.23926; docs/algorithm.md.
     """
     op = "assemble_gradient"
+    v = _check.weight(op, grad, scale, name="grad", differences=differences, out=out)
     shared = _check.probing(
         op,
-        _check.view(op, "grad", grad, differences=differences),
+        v,
         noise=noise,
         seed=seed,
         step=step,
@@ -69,8 +70,7 @@ def assemble_gradient(
         norm=norm,
     )
     place = tensor, offset, row_pitch
-    call = _prepare(op, grad, scale, differences, surrogate, place, out, shared, None)
-    v = call["view"]
+    call = _prepare(op, v, grad, scale, differences, surrogate, place, out, shared)
     return _dispatch.call(op, v.kind, v.device, (), (scale,), out=out, **call)
 
 
@@ -144,9 +144,9 @@ def assemble_gradient_many(
     )
     calls = []
     for grad, scale, surrogate, tensor, offset, row_pitch, out in columns:
+        v = _check.weight(op, grad, scale, name="grad", first=first, out=out)
         place = tensor, offset, row_pitch
-        one = _prepare(op, grad, scale, differences, surrogate, place, out, shared, first)
-        calls.append(one)
+        calls.append(_prepare(op, v, grad, scale, differences, surrogate, place, out, shared))
     if any(out is not None for out in outs):
         written = {f"outs[{i}]": out for i, out in enumerate(outs)}
         read = {f"scales[{i}]": call["scale"] for i, call in enumerate(calls)}
@@ -170,6 +170,7 @@ def _probes(op: str, differences: Any) -> int:
 
 def _prepare(
     op: str,
+    v: _check.View,
     grad: Any,
     scale: Any,
     differences: Any,
@@ -177,10 +178,8 @@ def _prepare(
     place: tuple[Any, Any, Any],
     out: Any,
     shared: _check.Probing,
-    first: Any,
 ) -> dict[str, Any]:
     """Check one tensor's own arguments: the call that a backend takes, without the output."""
-    v = _check.weight(op, grad, scale, name="grad", first=first, out=out)
     draw = _check.draw(op, v, None, surrogate, shared, *place)
     if out is not None:
         _check.out(op, out, v.shape, "float32")

@@ -82,9 +82,10 @@ def perturb_quantize(
     """
     op = "perturb_quantize"
     _check_form(op, form, sides)
+    v = _check.weight(op, w, scale, grad=grad)
     shared = _check.probing(
         op,
-        _check.view(op, "w", w),
+        v,
         noise=noise,
         seed=seed,
         step=step,
@@ -95,8 +96,7 @@ def perturb_quantize(
     )
     place = tensor, offset, row_pitch
     count = SIDES[sides] * shared.probes
-    call = _prepare(op, w, grad, scale, grid, surrogate, place, out, shared, form, count, None)
-    v = call["view"]
+    call = _prepare(op, v, w, grad, scale, grid, surrogate, place, out, shared, form, count)
     if flip_count is not None:
         if grid is None:
             _check.fail(op, "flip_count", "is given with grid None", "None, as nothing is rounded")
@@ -200,8 +200,9 @@ def perturb_quantize_many(
         _check.out(op, flip_counts, (n, count), "int64", "flip_counts")
     calls = []
     for w, grad, scale, grid, surrogate, tensor, offset, row_pitch, out in columns:
+        v = _check.weight(op, w, scale, grad=grad, first=first)
         place = tensor, offset, row_pitch
-        one = _prepare(op, w, grad, scale, grid, surrogate, place, out, shared, form, count, first)
+        one = _prepare(op, v, w, grad, scale, grid, surrogate, place, out, shared, form, count)
         calls.append(one)
     if outs is not None or flip_counts is not None:
         _check_apart(op, calls, outs, flip_counts)
@@ -228,6 +229,7 @@ def _check_form(op: str, form: str, sides: str) -> None:
 
 def _prepare(
     op: str,
+    v: _check.View,
     w: Any,
     grad: Any,
     scale: Any,
@@ -238,14 +240,12 @@ def _prepare(
     shared: _check.Probing,
     form: str,
     count: int,
-    first: Any,
 ) -> dict[str, Any]:
     """Check one tensor's own arguments: the call that a backend takes, without the outputs."""
     if grid is not None:
         _check.grid(op, grid)
     elif form != "values":
         _check.fail(op, "form", f"is {form!r} with grid None", "'values'")
-    v = _check.weight(op, w, scale, grad=grad, first=first)
     _check.dtype(op, "grad", grad, "float32")
     _check.shape(op, "grad", grad, v.shape, ", w's")
     draw = _check.draw(op, v, grid, surrogate, shared, *place)
