@@ -13,8 +13,11 @@ from fogzo_kernels import _dispatch
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS, FOGZO = ROOT / "fogzo_kernels", ROOT / "python/fogzo"
+COMMAND = ROOT / "python/fogzo_command/__init__.py"
 STEMS = sorted(set(_dispatch.OPS.values()))
-FILES = sorted([*KERNELS.rglob("*.py"), *FOGZO.rglob("*.py"), *(ROOT / "bench").rglob("*.py")])
+FILES = sorted(
+    [*KERNELS.rglob("*.py"), *FOGZO.rglob("*.py"), *(ROOT / "bench").rglob("*.py"), COMMAND]
+)
 BACKEND_NAMES = ("reference", "cpu", "triton", "cuda")
 
 
@@ -124,6 +127,10 @@ def test_kernels_know_nothing_of_fogzo():
         assert touches(imports(path), "fogzo", "fogzo_bench") == [], path
 
 
+def test_the_script_starts_without_torch_and_fogzo():
+    assert outside(imports(COMMAND, top_only=True), "fogzo_kernels") == []
+
+
 def test_autograd_touches_public_operations_and_torch():
     for path in (FOGZO / "autograd").rglob("*.py"):
         found = imports(path)
@@ -147,7 +154,7 @@ def test_layers_and_estimators_name_no_backend(room):
 
 
 def test_nothing_imports_recipes_integrations_or_the_command():
-    may = (FOGZO / "recipes", FOGZO / "integrations", FOGZO / "cli.py", FOGZO / "_info.py")
+    may = (FOGZO / "recipes", FOGZO / "integrations", FOGZO / "cli.py", FOGZO / "_info.py", COMMAND)
     rooms = ("fogzo.recipes", "fogzo.integrations", "fogzo.cli")
     for path in FILES:
         if any(path == m or path.is_relative_to(m) for m in may) or path.is_relative_to(
