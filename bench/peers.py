@@ -6,6 +6,7 @@ matmul's are in peers_matmul.py, those of codes and their bytes in peers_codes.p
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,18 +29,29 @@ def mid_rise(w: Tensor, scale: Tensor, bits: int = 2) -> Tensor:
 
 
 class DetachLinear(nn.Module):
-    """STE by the detach trick: w + (quantized(w) - w).detach()."""
+    """STE by the detach trick: w + (quantized(w) - w).detach(); the same for inputs of 8 bits."""
 
     scale: Tensor
 
-    def __init__(self, weight: Tensor, scale: Tensor) -> None:
+    def __init__(self, quantized: fogzo.QuantLinear) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-        self.register_buffer("scale", scale.clone())
+        self.weight = nn.Parameter(quantized.weight.detach().clone())
+        bias = quantized.bias
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.register_buffer("scale", quantized.scale.clone())
+        self.int8 = quantized.config.act_bits == 8
 
     def forward(self, x: Tensor) -> Tensor:
         w = self.weight
-        return F.linear(x, w + (mid_rise(w, self.scale) - w).detach())
+        if self.int8:
+            x = x + (_int8(x) - x).detach()
+        return F.linear(x, w + (mid_rise(w, self.scale) - w).detach(), self.bias)
+
+
+def _int8(x: Tensor) -> Tensor:
+    """Values of 8 bits with a scale a row, in as few passes as eager torch allows."""
+    scale = torch.linalg.vector_norm(x, float("inf"), -1, keepdim=True).div_(127).clamp_(min=1e-30)
+    return (x / scale).round_().mul_(scale)
 
 
 class _RoundSTE(torch.autograd.Function):
@@ -53,32 +65,46 @@ class _RoundSTE(torch.autograd.Function):
         return grads[0], None
 
 
+class _Int8STE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _int8(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
 class FunctionLinear(DetachLinear):
     """STE as an autograd Function whose backward is the identity, in place where it may be."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, _RoundSTE.apply(self.weight, self.scale))
+        if self.int8:
+            x = _Int8STE.apply(x)
+        return F.linear(x, _RoundSTE.apply(self.weight, self.scale), self.bias)
 
 
 def ste_model(layer: type[DetachLinear], quantized: nn.Sequential) -> nn.Sequential:
     """The same network with stock layers: weights and scales of `quantized`, layer by layer."""
-    return nn.Sequential(
-        *(
-            layer(module.weight.detach(), module.scale)
-            if isinstance(module, fogzo.QuantLinear)
-            else nn.ReLU()
-            for module in quantized
-        )
-    )
+    model = copy.deepcopy(quantized)
+    for name, module in quantized.named_modules():
+        if isinstance(module, fogzo.QuantLinear):
+            model.set_submodule(name, layer(module))
+    return model
 
 
-def ste_step(model: nn.Module, batch: tuple[Tensor, Tensor], lr: float) -> Callable[[], Tensor]:
+def ste_step(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    lr: float,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> Callable[[], Tensor]:
     """One plain training step: forward, backward, Adam."""
     inputs, targets = batch
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
 
     def step() -> Tensor:
-        loss = F.cross_entropy(model(inputs), targets)
+        loss = loss_of(model(inputs), targets)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

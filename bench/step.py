@@ -1,10 +1,11 @@
-"""Training steps of a small model: plain PyTorch's STE, our STE, FOGZO with one probe."""
+"""Training steps of small models: plain PyTorch's STE, our STE, FOGZO with one probe."""
 
 from __future__ import annotations
 
 import copy
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,36 +16,121 @@ from torch import Tensor, nn
 import fogzo
 from fogzo import recipes
 
-from . import peers
+from . import _blocks, peers
 from ._measure import measure
 from ._options import BenchError, Options
 from ._report import Bar, Result, copy_yardstick, fastest, say
 
-MODELS = {"mnist": "mnist"}
 TESTS = ("test_estimator*.py", "test_layers*.py")
 ABOUT = "whole training steps, optimizer included"
-TAKES = {"model": ", ".join(MODELS)}
 LR = 1e-3
 CHECK_STEPS = 3
 
+Batch = tuple[Tensor, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Net:
+    """A quantized model, a batch for it, and what is measured on it.
+
+    Attributes:
+        shape: what a row says of it.
+        variants: our estimators by name, each with the most that its step may take of the fastest
+            plain PyTorch STE step of the same net; infinity: no bar.
+        rounds: samples of a variant for each of `--repeat`; a sample lasts at least `sample_s`.
+    """
+
+    model: nn.Sequential
+    batch: Batch
+    loss_of: Loss
+    shape: dict[str, Any]
+    variants: dict[str, tuple[Callable[[nn.Module], Any], float]]
+    rounds: float = 1.0
+    sample_s: float = 0.02
+
+
+def _mnist() -> Net:
+    recipe = recipes.get("mnist")
+    task = recipe.task(None, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    model = recipe.model(0)
+    assert isinstance(model, nn.Sequential)
+    return Net(
+        model,
+        task.batch(torch.randperm(task.examples, generator=generator)[: recipe.batch_size]),
+        F.cross_entropy,
+        {"model": "mnist", "batch": recipe.batch_size, "weights": _weights(model)},
+        {"our STE": (fogzo.STE, 1.05), "FOGZO n = 1": (fogzo.FOGZO, 2.2)},
+    )
+
+
+def _of_blocks(name: str, act_bits: int | None, **variants: Any) -> Net:
+    model = _blocks.net(act_bits)
+    about = {"width": _blocks.WIDTH, "blocks": _blocks.COUNT, "tokens": _blocks.TOKENS}
+    shape = {"model": name, **about, "weights": _weights(model)}
+    # a step takes a second: few samples, each of one step
+    return Net(model, _blocks.batch(), F.mse_loss, shape, variants, rounds=0.25, sample_s=0.0)
+
+
+def _float_blocks() -> Net:
+    int8 = partial(fogzo.FOGZO, probe_dtype="int8")
+    quarter = partial(int8, probe_fraction=0.25)
+    return _of_blocks(
+        "blocks",
+        None,
+        **{
+            "our STE": (fogzo.STE, 1.05),
+            "FOGZO n = 1": (fogzo.FOGZO, 1.70),
+            "FOGZO n = 1, int8": (int8, 1.36),
+            "FOGZO n = 1, int8, 1/4": (quarter, 1.12),
+        },
+    )
+
+
+def _low_bit_blocks() -> Net:
+    return _of_blocks(
+        "blocks W2A8",
+        8,
+        **{"our STE": (fogzo.STE, float("inf")), "FOGZO n = 1": (fogzo.FOGZO, 1.18)},
+    )
+
+
+MODELS: dict[str, tuple[Callable[[], Net], ...]] = {
+    "mnist": (_mnist,),
+    "blocks": (_float_blocks, _low_bit_blocks),
+}
+TAKES = {"model": ", ".join(MODELS)}
 
 
 def cases(options: Options) -> list[Callable[[], Result]]:
     models = [options.model] if options.model else list(MODELS)
-    return [partial(run, model, options) for model in models]
+    return [partial(run, make, options) for model in models for make in MODELS[model]]
 
 
-def our_step(model: nn.Module, estimator: Any, batch: tuple[Tensor, Tensor], lr: float) -> Step:
+def our_step(
+    model: nn.Module,
+    estimator: Any,
+    batch: Batch,
+    lr: float,
+    loss_of: Loss = F.cross_entropy,
+) -> Step:
     """One step through an estimator of ours: backward(closure), Adam."""
-    inputs, targets = batch
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    inputs, targets = batch
 
     def closure() -> Tensor:
-        return F.cross_entropy(model(inputs), targets)
+        return loss_of(model(inputs), targets)
+
+    def of_rows(batch: Batch) -> Tensor:
+        return loss_of(model(batch[0]), batch[1])
+
+    partly = getattr(estimator, "probe_fraction", 1.0) < 1
+    given = (of_rows, batch) if partly else (closure,)
 
     def step() -> Tensor:
-        loss: Tensor = estimator.backward(closure)
+        loss: Tensor = estimator.backward(*given)
         optimizer.step()
         optimizer.zero_grad()
         return loss
@@ -69,6 +155,7 @@ def check_equal(name: str, peer: Step, ours: Step, exact: bool) -> None:
     The detach trick computes w + (q - w), one rounding away from q, and compiled code may contract
     and reorder sums: a relative error near 2^-24 in each of 784 terms is at most 5e-5 of their
     magnitudes in a logit; Adam's first steps, which take the sign of tiny gradients too, add more.
+    Products of integers differ from those of float32 values in the same way.
     """
     for number in range(CHECK_STEPS):
         got, expected = peer().item(), ours().item()
@@ -78,62 +165,83 @@ def check_equal(name: str, peer: Step, ours: Step, exact: bool) -> None:
             )
 
 
-def run(model: str, options: Options) -> Result:
+def run(make: Callable[[], Net], options: Options) -> Result:
     """Measure one training step of each variant.
 
     Args:
-        model: mnist.
+        make: the net.
         options: how to measure; torch.compile needs a C++ compiler.
 
     Returns:
-        Times; bars: our STE at most 1.05 times, FOGZO n = 1 at most 2.2 times the fastest plain
-        PyTorch STE step, optimizer included.
+        Times; bars: the net's, over the fastest plain PyTorch STE step, optimizer included.
     """
-    recipe = recipes.get(MODELS[model])
-    task = recipe.task(None, torch.device("cpu"))
-    generator = torch.Generator().manual_seed(0)
-    batch = task.batch(torch.randperm(task.examples, generator=generator)[: recipe.batch_size])
-    quantized = recipe.model(0)
-    assert isinstance(quantized, nn.Sequential)
+    net = make()
     compiled = options.compiled and shutil.which("g++") is not None
     if options.compiled and not compiled:
         say("torch.compile is not measured: it needs g++ (apt-get install -y g++)")
 
+    def ours(estimator: Callable[[nn.Module], Any]) -> Step:
+        model = copy.deepcopy(net.model)
+        return our_step(model, estimator(model), net.batch, LR, net.loss_of)
+
     variants: dict[str, Step] = {}
-    for name, peer in _peer_models(quantized, compiled).items():
-        ours = copy.deepcopy(quantized)
-        step = peers.ste_step(peer, batch, LR)
-        check_equal(name, step, our_step(ours, fogzo.STE(ours), batch, LR), "Function" in name)
+    integers = any(isinstance(m, fogzo.QuantLinear) and m.config.act_bits
+                   for m in net.model.modules())  # fmt: skip
+    for name, peer in _peer_models(net.model, compiled).items():
+        step = peers.ste_step(peer, net.batch, LR, net.loss_of)
+        check_equal(name, step, ours(fogzo.STE), "Function" in name and not integers)
         variants[name] = step
-    given = {"model": copy.deepcopy(quantized), "batch": batch, "lr": LR}
+    given = {"model": copy.deepcopy(net.model), "batch": net.batch, "lr": LR}
+    given["loss_of"] = net.loss_of
     for name, step in options.users("step", **given).items():
-        ours = copy.deepcopy(quantized)
-        check_equal(name, step, our_step(ours, fogzo.STE(ours), batch, LR), False)
+        check_equal(name, step, ours(fogzo.STE), False)
         variants[name] = step
     names = list(variants)
-    for name, estimator in (("our STE", fogzo.STE), ("FOGZO n = 1", fogzo.FOGZO)):
-        ours = copy.deepcopy(quantized)
-        variants[name] = our_step(ours, estimator(ours), batch, LR)
+    for name, (estimator, _) in net.variants.items():
+        variants[name] = ours(estimator)
 
-    elements = batch[0].numel()
-    yardstick, copied = copy_yardstick(elements)
+    yardstick, copied = copy_yardstick(net.batch[0].numel())
     # Samples of many steps: what a training loop repeats, not what it costs to come from elsewhere.
     times = measure(
-        {**variants, "copy": yardstick},
+        {**variants, **_parts(net), "copy": yardstick},
         threads=options.threads,
-        rounds=options.repeat,
-        sample_seconds=0.02,
+        rounds=max(round(options.repeat * net.rounds), 1),
+        warmup=10 if net.sample_s else 1,
+        sample_seconds=net.sample_s,
     )
     copy_times = times.pop("copy")
     divisor = fastest(times, names)
+    bars = {name: most for name, (_, most) in net.variants.items() if most < float("inf")}
+    notes = []
+    if "forward" in times:
+        forward, products, step_time = (
+            times[name].median for name in ("forward", "products", divisor)
+        )
+        bound = _blocks.cost(forward, products, step_time)
+        notes.append(f"1 + 2 (t_fwd - t_lin + t_lin / 3) / t_step: {bound:.3f} for probes in int8")
     return Result(
         op="step",
-        shape={"model": model, "batch": recipe.batch_size, "weights": _weights(quantized)},
+        shape=net.shape,
         times=times,
-        bars=[Bar("our STE", divisor, 1.05), Bar("FOGZO n = 1", divisor, 2.2)],
+        bars=[Bar(name, divisor, most) for name, most in bars.items()],
         copy=copy_times,
         copied=copied,
+        notes=notes,
     )
+
+
+def _parts(net: Net) -> dict[str, Callable[[], object]]:
+    """For blocks, a plain forward without gradients and its products alone."""
+    if not isinstance(net.model[0], _blocks.Block):
+        return {}
+    plain = peers.ste_model(peers.FunctionLinear, net.model)
+
+    @torch.no_grad()
+    def forward() -> Tensor:
+        out: Tensor = plain(net.batch[0])
+        return out
+
+    return {"forward": forward, "products": _blocks.products(net.model)}
 
 
 def _weights(model: nn.Module) -> int:

@@ -1,0 +1,75 @@
+"""Transformer blocks without a head: what the step rows of DESIGN section 7 are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fogzo
+
+COUNT = 6
+WIDTH = 256
+HEAD = 64  # features of an attention head
+SEQUENCE = 64
+TOKENS = 2048
+BITS = 2
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)): four linear layers, 12 width^2 weights."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [sequences, length, width] -> the same shape."""
+        sequences, length, width = x.shape
+        parts = self.qkv(self.norms[0](x)).view(sequences, length, 3, -1, min(HEAD, width))
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # each [sequences, heads, length, features]
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        x = x + self.out(mixed)
+        down: Tensor = self.down(F.gelu(self.up(self.norms[1](x))))
+        return x + down
+
+
+def net(act_bits: int | None) -> nn.Sequential:
+    """Quantized blocks: 2-bit mid-rise weights, a scale a channel, surrogate identity."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Block(WIDTH) for _ in range(COUNT)))
+    config = fogzo.QuantConfig(bits=BITS, surrogate="identity", act_bits=act_bits)
+    fogzo.quantize_(model, config)
+    return model
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    """Inputs and targets, [sequences, length, width]."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (TOKENS // SEQUENCE, SEQUENCE, WIDTH)
+    return torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+
+
+def products(model: nn.Module) -> Callable[[], None]:
+    """A call that makes every float32 product of one forward, and nothing else."""
+    layers = [m for m in model.modules() if isinstance(m, fogzo.QuantLinear)]
+    pairs = []
+    with torch.no_grad():
+        for layer in layers:
+            pairs.append((torch.randn(TOKENS, layer.in_features), layer.quantized_weight()))
+
+    @torch.no_grad()
+    def call() -> None:
+        for (x, weight), layer in zip(pairs, layers, strict=True):
+            F.linear(x, weight, layer.bias)
+
+    return call
+
+
+def cost(forward: float, products: float, step: float) -> float:
+    """1 + 2 (t_fwd - t_lin + t_lin / 3) / t_step: int8 probes whose products take a third."""
+    return 1 + 2 * (forward - products + products / 3) / step
