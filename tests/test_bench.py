@@ -239,6 +239,22 @@ def test_every_bench_runs(name: str, small: _options.Options) -> None:
     assert bars >= wanted.get(name, set())
 
 
+def test_the_bound_of_a_step_spends_a_third_on_products() -> None:
+    assert _blocks.cost(forward=10.0, products=6.0, step=30.0) == 1 + 2 * (4 + 2) / 30
+
+
+def test_low_bit_blocks_equal_their_peers(small: _options.Options) -> None:
+    """The peers quantize inputs too: without that their losses are not ours."""
+    net = step._low_bit_blocks()
+    for layer in (peers.DetachLinear, peers.FunctionLinear):
+        for bits, same in ((8, True), (None, False)):
+            plain = peers.ste_model(layer, _blocks.net(bits))
+            inputs, targets = net.batch
+            loss = torch.nn.functional.mse_loss(plain(inputs), targets).item()
+            ours = torch.nn.functional.mse_loss(net.model(inputs), targets).item()
+            assert (abs(loss - ours) < 1e-6 * ours) == same
+
+
 @pytest.mark.parametrize("name", ["fake_quantize", "perturb_quantize", "quantize"])
 def test_choices_reach_the_bench(name: str, small: _options.Options) -> None:
     options = dataclasses.replace(small, shape=(3, 8, 1024), bits=4)
