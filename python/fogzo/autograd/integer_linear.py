@@ -40,7 +40,7 @@ class IntegerLinear(torch.autograd.Function):
             if x is not None:  # hardtanh of x / x_scale
                 grad_x = grad_x.masked_fill(~(x.abs() <= x_scale[:, None]), 0)
         if ctx.needs_input_grad[1]:
-            quantized = (x_codes * x_scale[:, None]).to(grad.dtype)
+            quantized = x_codes.float().mul_(x_scale[:, None]).to(grad.dtype)
             grad_weight = (grad.t() @ quantized).to(weight.dtype)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum(0)
