@@ -78,9 +78,9 @@ class Last:
             Made when first read, until the next ``backward`` call.
         ratio: float64 [n], difference / predicted; NaN where predicted is 0.
         flips: {name: codes that the probes changed, over all sides}.
-        float_probes: names of the perturbed weights that the probes multiplied as float32 values:
-            all, but for layers with act_bits, or with probe_dtype="int8", where float parameters
-            and weights that the model reads through ``quantized_weight()`` remain.
+        float_probes: names of the perturbed weights that met float inputs in the probes: all, but
+            for layers with act_bits, or with probe_dtype="int8", where float parameters and
+            weights that the model reads through ``quantized_weight()`` remain.
     """
 
     # a plain step's
