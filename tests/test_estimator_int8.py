@@ -229,16 +229,19 @@ def test_weights_that_are_read_as_values_are_named():
     assert floats.last.float_probes == ["0.weight", "3.weight"]
 
 
-def test_everything_perturbs_float_parameters_as_without_integers():
-    """The same noise; a float parameter has the values it has in float probes."""
-    grads = []
-    for dtype in (None, "int8"):
-        model, seen = make(), []
-        model[0].register_forward_pre_hook(lambda m, args, seen=seen: seen.append(m.bias.clone()))
-        FOGZO(model, everything=True, probe_dtype=dtype).backward(loss_of(model), batch=(X, Y))
-        grads.append(seen)
-    for a, b in zip(*grads, strict=True):
-        assert torch.equal(a, b)
+@pytest.mark.parametrize("probe_dtype", [None, "int8"])
+def test_everything_perturbs_float_parameters_by_their_own_noise(probe_dtype):
+    """Beside packed weights too: 1e-3 u with the number of each parameter, three roundings."""
+    model, seen = make(), []
+    model[3].register_forward_pre_hook(lambda m, args: seen.append(m.bias.detach().clone()))
+    est = NSPSA(model, everything=True, seed=5, probe_dtype=probe_dtype)
+    est.backward(loss_of(model), batch=(X, Y))
+    # 0.weight, 3.weight, 0.bias, 3.bias
+    u = fk.noise((4,), "identity", seed=5, step=0, tensor=3)
+    bias = model[3].bias.detach()
+    for values, sign in zip(seen[1:], (1, -1), strict=True):
+        error = (values - (bias + sign * 1e-3 * u)).abs()
+        assert (error <= 3 * EPS * (bias.abs() + 2e-3)).all()
 
 
 @pytest.mark.parametrize(("difference", "fraction"), CASES)
