@@ -37,6 +37,10 @@ struct Call {
     const MatmulKernels& kernels;
 };
 
+// 2 value = twice_step * code + twice_low, in the arithmetic of 32 bits that wraps.
+uint32_t twice_step(const Grid& grid) { return static_cast<uint32_t>(2.0f * grid.step); }
+uint32_t twice_low(const Grid& grid) { return static_cast<uint32_t>(static_cast<int32_t>(2.0f * grid.v_min)); }
+
 void prepare_x(const Call& c, int64_t row) {
     const int64_t k = c.z.weight.cols;
     if (c.z.x_type == kBfloat16) {
@@ -46,13 +50,18 @@ void prepare_x(const Call& c, int64_t row) {
         }
     } else if (c.z.x_type == kInt8) {
         uint32_t sum = 0;
+        uint32_t pairs = 0;
         for (int64_t i = 0; i < c.z.runs(); ++i) {
             const Stretch& run = c.w.runs[i];
             int8_t* to = c.w.packed + row * c.w.pitch + run.step * 4;
-            sum += static_cast<uint32_t>(
-                c.kernels.pack_int8(static_cast<const int8_t*>(c.x) + row * k, run, c.z.bits, c.z.width, to));
-            c.w.x_sums[row * c.z.runs() + i] = static_cast<int32_t>(sum);
+            const XSums sums =
+                c.kernels.pack_int8(static_cast<const int8_t*>(c.x) + row * k, run, c.z.bits, c.z.width, to);
+            sum += static_cast<uint32_t>(sums.x);
+            pairs += static_cast<uint32_t>(sums.pairs);
+            c.w.x_shifts[row * c.z.runs() + i] =
+                static_cast<int32_t>(twice_low(c.grid) * sum - twice_step(c.grid) * pairs);
             sum = run.closes ? 0 : sum;
+            pairs = run.closes ? 0 : pairs;
         }
     }
 }
@@ -103,17 +112,17 @@ void int8_task(const Call& c, const Task& t, const Scratch& s) {
     Int8Tile tile = {};
     tile.x = c.w.packed + x_row * c.w.pitch;
     tile.x_pitch = c.w.pitch;
-    tile.x_sums = c.w.x_sums + x_row * c.z.runs();
+    tile.x_shifts = c.w.x_shifts + x_row * c.z.runs();
     tile.x_scale = c.x_scale + x_row;
     tile.panel = s.codes;
     tile.width = c.z.width;
-    tile.most_code = mask;
+    tile.pairs = s.pairs;
+    tile.narrow_steps = 32767 / (2 * 128 * mask) / 4 * 4;
     tile.runs = c.w.runs;
     tile.run_count = c.z.runs();
     tile.scales = s.scales;
     tile.bias = s.bias;
-    tile.twice_step = static_cast<int32_t>(2.0f * c.grid.step);
-    tile.twice_low = static_cast<int32_t>(2.0f * c.grid.v_min);
+    tile.twice_step = static_cast<int32_t>(twice_step(c.grid));
     tile.sums = s.sums;
     tile.totals = s.totals;
     tile.y_pitch = n_all;
@@ -134,7 +143,8 @@ void int8_task(const Call& c, const Task& t, const Scratch& s) {
                 if (at + run.steps > most) {
                     break;
                 }
-                c.kernels.int8_panel(rows, run, static_cast<uint8_t>(mask), c.z.width, s.codes + at * 4 * kPanel);
+                c.kernels.int8_panel(rows, run, static_cast<uint8_t>(mask), c.z.width, s.codes + at * 4 * kPanel,
+                                     s.pairs + tile.last_run * kPanel);
                 ++tile.last_run;
             }
             c.kernels.int8_tile(tile, 0, t.m1 - t.m0);

@@ -33,22 +33,22 @@ struct CodeRows {
 struct Int8Tile {
     const int8_t* x;  // [rows, x_pitch], packed; x_pitch in bytes
     int64_t x_pitch;
-    const int32_t* x_sums;  // [rows, runs]: sums of x up to each run, from the last that closed
-    const float* x_scale;   // [rows]
-    const uint8_t* panel;   // [steps, kPanel, 4 bytes]
-    int width;              // bytes of a number in x and panel
-    int most_code;
+    const int32_t* x_shifts;  // [rows, runs]: what a row adds to twice_step * sums where a run closes
+    const float* x_scale;     // [rows]
+    const uint8_t* panel;     // [steps, kPanel, 4 bytes]
+    int width;                // bytes of a number in x and panel
+    const int32_t* pairs;     // width 2: [runs, kPanel], the panel's share of sums of pairs (see XSums)
+    int64_t narrow_steps;     // of width 1 whose sums of pairs stay in 16 bits; whole turns of four
     const Stretch* runs;
     int64_t run_count;
     int64_t first_run;
     int64_t last_run;
     const float* scales;  // [groups, kPanel], halved
     const float* bias;    // [kPanel]
-    int32_t twice_step;   // 2 value = twice_step * code + twice_low
-    int32_t twice_low;
-    int32_t* sums;  // [rows, kPanel], carried
-    float* totals;  // [rows, kPanel], carried
-    float* y;       // [rows, y_pitch]
+    int32_t twice_step;   // 2 value = twice_step * code + a constant, which is in x_shifts
+    int32_t* sums;        // [rows, kPanel], carried
+    float* totals;        // [rows, kPanel], carried
+    float* y;             // [rows, y_pitch]
     int64_t y_pitch;
     int valid;  // columns of y to write
 };
@@ -66,14 +66,22 @@ struct FloatTile {
     int valid;
 };
 
+// Sums over a run of a row of x. With 2 bytes a number its products are those of pairs, half as many:
+// (x0 + c1) (x1 + c0) = x0 c0 + x1 c1 + x0 x1 + c0 c1, where the last two are known before.
+struct XSums {
+    int32_t x;
+    int32_t pairs;  // width 2: sum of x0 * x1, else 0
+};
+
 struct MatmulKernels {
     const char* name;
     // Codes above this take 2 bytes a number, in panels and packed rows, else 1.
     int most_narrow_code;
-    // panel [steps, kPanel, 4 bytes]: codes of one run, with mask.
-    void (*int8_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel);
-    // out [4 * steps bytes]: a run of x in the order of the panel's k, zeros behind; returns their sum.
-    int32_t (*pack_int8)(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out);
+    // panel [steps, kPanel, 4 bytes]: codes of one run, with mask; width 2: pairs [kPanel] = sums of c0 * c1.
+    void (*int8_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel,
+                       int32_t* pairs);
+    // out [4 * steps bytes]: a run of x in the order of the panel's k, zeros behind.
+    XSums (*pack_int8)(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out);
     // Rows first .. last - 1.
     void (*int8_tile)(const Int8Tile& tile, int64_t first, int64_t last);
     // panel [count, kPanel]: scale * (step * code + low) of one run; scales [kPanel].

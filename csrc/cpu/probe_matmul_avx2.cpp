@@ -16,86 +16,135 @@ inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*
     "vpmaddubsw %%ymm14, %%ymm13, %%ymm14\n\t"                                                                         \
     "vpaddw %%ymm15, %%ymm" #low ", %%ymm" #low "\n\t"                                                                 \
     "vpaddw %%ymm14, %%ymm" #high ", %%ymm" #high "\n\t"
-// Two bytes a number: sums in 32 bits at once, for codes whose products leave 16 bits too soon.
-#define FOGZO_WORD_ROW(low, high, address)                                                                             \
-    "vpbroadcastd " address ", %%ymm14\n\t"                                                                            \
-    "vpmaddwd %%ymm14, %%ymm12, %%ymm15\n\t"                                                                           \
-    "vpmaddwd %%ymm14, %%ymm13, %%ymm14\n\t"                                                                           \
-    "vpaddd %%ymm15, %%ymm" #low ", %%ymm" #low "\n\t"                                                                 \
-    "vpaddd %%ymm14, %%ymm" #high ", %%ymm" #high "\n\t"
+// Two bytes a number, for codes whose products leave 16 bits too soon: products of pairs (see XSums). A step
+// is four k: c0 c2 of sixteen columns in ymm8 and ymm9, c1 c3 in ymm10 and ymm11; x0 x2, then x1 x3.
+#define FOGZO_PAIR_ROW(low, high, address)                                                                             \
+    "vpbroadcastd " address ", %%ymm12\n\t"                                                                            \
+    "vpbroadcastd 4+" address ", %%ymm13\n\t"                                                                          \
+    "vpaddw %%ymm10, %%ymm12, %%ymm14\n\t"                                                                             \
+    "vpaddw %%ymm8, %%ymm13, %%ymm15\n\t"                                                                              \
+    "vpmaddwd %%ymm14, %%ymm15, %%ymm14\n\t"                                                                           \
+    "vpaddw %%ymm11, %%ymm12, %%ymm12\n\t"                                                                             \
+    "vpaddw %%ymm9, %%ymm13, %%ymm13\n\t"                                                                              \
+    "vpmaddwd %%ymm12, %%ymm13, %%ymm12\n\t"                                                                           \
+    "vpaddd %%ymm14, %%ymm" #low ", %%ymm" #low "\n\t"                                                                 \
+    "vpaddd %%ymm12, %%ymm" #high ", %%ymm" #high "\n\t"
+#define FOGZO_PAIR_STEP(at, rows)                                                                                      \
+    FOGZO_LOAD(at, 8)                                                                                                  \
+    FOGZO_LOAD(at + 2, 9) FOGZO_LOAD(at + 4, 10) FOGZO_LOAD(at + 6, 11) rows(FOGZO_PAIR_ROW, #at)
+#define FOGZO_PAIR_TILE(count)                                                                                         \
+    FOGZO_TILE(add_pairs, count, FOGZO_FIRST##count(FOGZO_ZERO), FOGZO_PAIR_STEP(0, FOGZO_ROWS##count),                \
+               FOGZO_PAIR_STEP(0, FOGZO_ROWS##count) FOGZO_PAIR_STEP(8, FOGZO_ROWS##count)                             \
+                   FOGZO_PAIR_STEP(16, FOGZO_ROWS##count) FOGZO_PAIR_STEP(24, FOGZO_ROWS##count),                      \
+               8, 32, FOGZO_FIRST##count(FOGZO_ADD))
 
 FOGZO_TILES(add_bytes, FOGZO_BYTE_ROW, FOGZO_ONES, FOGZO_ADD_PAIRS)
-FOGZO_TILES(add_words, FOGZO_WORD_ROW, "", FOGZO_ADD)
+
+template <int R> void add_pairs(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums);
+FOGZO_PAIR_TILE(1)
+FOGZO_PAIR_TILE(2)
+FOGZO_PAIR_TILE(3)
+FOGZO_PAIR_TILE(4)
 
 constexpr int kMostNarrowCode = 15;
 
-// Turns sums of x * code into sums of x * 2 value, and at a group's end into the total.
-template <int R> inline void add_run(const Int8Tile& t, int64_t row, int64_t i, __m256i* sums, __m256* total) {
-    const Stretch& run = t.runs[i];
-    if (!run.closes) {
-        return;
-    }
-    for (int r = 0; r < R; ++r) {
-        const __m256i shift = _mm256_set1_epi32(t.twice_low * t.x_sums[(row + r) * t.run_count + i]);
-        for (int h = 0; h < 2; ++h) {
-            const __m256i twice =
-                _mm256_add_epi32(_mm256_mullo_epi32(sums[2 * r + h], _mm256_set1_epi32(t.twice_step)), shift);
-            const __m256 scale = _mm256_loadu_ps(t.scales + run.group * kPanel + 8 * h);
-            total[2 * r + h] = _mm256_add_ps(total[2 * r + h], _mm256_mul_ps(_mm256_cvtepi32_ps(twice), scale));
-            sums[2 * r + h] = _mm256_setzero_si256();
+// What a tile has summed up so far. Written out in full where it begins: compilers call memset, at a
+// tenth of a tile's time.
+template <int R> struct Sums {
+    __m256i sums[2 * R];   // of x * code, since a run closed
+    __m256 totals[2 * R];  // of scale * sum of x * 2 value
+
+    void begin(const Int8Tile& t, int64_t row) {
+#pragma GCC unroll 12
+        for (int r = 0; r < 2 * R; ++r) {
+            sums[r] = t.first_run > 0 ? load(t.sums + row * kPanel + 8 * r) : _mm256_setzero_si256();
+            totals[r] = t.first_run > 0 ? _mm256_loadu_ps(t.totals + row * kPanel + 8 * r) : _mm256_setzero_ps();
         }
     }
-}
 
-template <int R> void int8_rows(const Int8Tile& t, int64_t row) {
-    const int8_t* x = t.x + row * t.x_pitch;
-    int32_t* kept_sums = t.sums + row * kPanel;
-    float* kept_totals = t.totals + row * kPanel;
-    const int64_t begin = t.runs[t.first_run].step;
-    const int64_t flush = 32767 / (2 * 128 * t.most_code) / 4 * 4;  // whole turns of the loop
-    __m256i sums[2 * R];
-    __m256 total[2 * R];
-    for (int r = 0; r < 2 * R; ++r) {
-        sums[r] = t.first_run > 0 ? load(kept_sums + 8 * r) : _mm256_setzero_si256();
-        total[r] = t.first_run > 0 ? _mm256_loadu_ps(kept_totals + 8 * r) : _mm256_setzero_ps();
+    void close(const Int8Tile& t, int64_t row, int64_t run) {
+        const float* scales = t.scales + t.runs[run].group * kPanel;
+        const __m256i twice_step = _mm256_set1_epi32(t.twice_step);
+#pragma GCC unroll 12
+        for (int r = 0; r < 2 * R; ++r) {
+            const __m256i shift = _mm256_set1_epi32(t.x_shifts[(row + r / 2) * t.run_count + run]);
+            const __m256i twice = _mm256_add_epi32(_mm256_mullo_epi32(sums[r], twice_step), shift);
+            const __m256 scale = _mm256_loadu_ps(scales + r % 2 * 8);
+            totals[r] = _mm256_add_ps(totals[r], _mm256_mul_ps(_mm256_cvtepi32_ps(twice), scale));
+            sums[r] = _mm256_setzero_si256();
+        }
     }
+
+    void end(const Int8Tile& t, int64_t row) const {
+        if (t.last_run < t.run_count) {
+#pragma GCC unroll 12
+            for (int r = 0; r < 2 * R; ++r) {
+                store(t.sums + row * kPanel + 8 * r, sums[r]);
+                _mm256_storeu_ps(t.totals + row * kPanel + 8 * r, totals[r]);
+            }
+            return;
+        }
+        for (int r = 0; r < R; ++r) {
+            const __m256 scale = _mm256_set1_ps(t.x_scale[row + r]);
+            const __m256 y0 = _mm256_add_ps(_mm256_mul_ps(totals[2 * r], scale), _mm256_loadu_ps(t.bias));
+            const __m256 y1 = _mm256_add_ps(_mm256_mul_ps(totals[2 * r + 1], scale), _mm256_loadu_ps(t.bias + 8));
+            store_columns(t.y + (row + r) * t.y_pitch, y0, y1, t.valid);
+        }
+    }
+};
+
+template <int R, int width> void int8_rows(const Int8Tile& t, int64_t row) {
+    const int8_t* x = t.x + row * t.x_pitch;
+    const int64_t begin = t.runs[t.first_run].step;
+    Sums<R> all;
+    all.begin(t, row);
     for (int64_t i = t.first_run; i < t.last_run; ++i) {
         const Stretch& run = t.runs[i];
         const uint8_t* panel = t.panel + (run.step - begin) * 64;
-        if (t.width == 2) {
-            add_words<R>(panel, x + run.step * 4, t.x_pitch, run.steps, sums);
+        if constexpr (width == 2) {
+#pragma GCC unroll 12
+            for (int r = 0; r < 2 * R; ++r) {
+                all.sums[r] = _mm256_sub_epi32(all.sums[r], load(t.pairs + i * kPanel + r % 2 * 8));
+            }
+            add_pairs<R>(panel, x + run.step * 4, t.x_pitch, run.steps / 2, all.sums);
         } else {
-            for (int64_t s = 0; s < run.steps; s += flush) {
-                const int64_t steps = s + flush < run.steps ? flush : run.steps - s;
-                add_bytes<R>(panel + s * 64, x + (run.step + s) * 4, t.x_pitch, steps, sums);
+            for (int64_t s = 0; s < run.steps; s += t.narrow_steps) {
+                const int64_t steps = s + t.narrow_steps < run.steps ? t.narrow_steps : run.steps - s;
+                add_bytes<R>(panel + s * 64, x + (run.step + s) * 4, t.x_pitch, steps, all.sums);
             }
         }
-        add_run<R>(t, row, i, sums, total);
-    }
-    if (t.last_run < t.run_count) {
-        for (int r = 0; r < 2 * R; ++r) {
-            store(kept_sums + 8 * r, sums[r]);
-            _mm256_storeu_ps(kept_totals + 8 * r, total[r]);
+        if (run.closes) {
+            all.close(t, row, i);
         }
-        return;
     }
-    for (int r = 0; r < R; ++r) {
-        const __m256 scale = _mm256_set1_ps(t.x_scale[row + r]);
-        const __m256 y0 = _mm256_add_ps(_mm256_mul_ps(total[2 * r], scale), _mm256_loadu_ps(t.bias));
-        const __m256 y1 = _mm256_add_ps(_mm256_mul_ps(total[2 * r + 1], scale), _mm256_loadu_ps(t.bias + 8));
-        store_columns(t.y + (row + r) * t.y_pitch, y0, y1, t.valid);
+    all.end(t, row);
+}
+
+template <int R> void byte_rows(const Int8Tile& t, int64_t row) { int8_rows<R, 1>(t, row); }
+
+void int8_tile(const Int8Tile& tile, int64_t first, int64_t last) {
+    if (tile.width == 1) {
+        FOGZO_EACH_TILE(byte_rows, tile, first, last)
+    }
+    for (; last - first >= 4; first += 4) {
+        int8_rows<4, 2>(tile, first);
+    }
+    switch (last - first) {
+    case 3: return int8_rows<3, 2>(tile, first);
+    case 2: return int8_rows<2, 2>(tile, first);
+    case 1: return int8_rows<1, 2>(tile, first);
+    default: return;
     }
 }
 
-void int8_tile(const Int8Tile& tile, int64_t first, int64_t last) { FOGZO_EACH_TILE(int8_rows, tile, first, last) }
-
 template <int bits, int width>
-void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* panel) {
+void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* panel, int32_t* pairs) {
     constexpr int per_word = 32 / bits;
     constexpr int steps = 8 / bits * width;  // in a word
     const __m256i keep = width == 2 ? _mm256_set1_epi16(mask) : _mm256_set1_epi8(static_cast<char>(mask));
     const int64_t words = (run.count + per_word - 1) / per_word;
     for (int half = 0; half < 2; ++half) {
+        __m256i sum = _mm256_setzero_si256();
         for (int64_t w = 0; w < words; w += 8) {
             __m256i lanes[8];
             word_lanes(codes, run, bits, half * 8, w, words, lanes);
@@ -105,20 +154,29 @@ void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint
                 for (int s = 0; s < steps; ++s) {
                     store(to + s * 64, _mm256_and_si256(_mm256_srli_epi32(lanes[i], bits * s), keep));
                 }
+                if constexpr (width == 2) {
+                    const __m256i second = _mm256_and_si256(_mm256_srli_epi32(lanes[i], bits), keep);
+                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(lanes[i], keep), second));
+                }
             }
+        }
+        if constexpr (width == 2) {
+            store(pairs + half * 8, sum);
         }
     }
 }
 
 }  // namespace
 
-void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel) {
+void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel,
+                     int32_t* pairs) {
     switch (codes.bits) {
-    case 1: return int8_panel_as<1, 1>(codes, run, mask, panel);
-    case 2: return int8_panel_as<2, 1>(codes, run, mask, panel);
-    case 4: return int8_panel_as<4, 1>(codes, run, mask, panel);
+    case 1: return int8_panel_as<1, 1>(codes, run, mask, panel, pairs);
+    case 2: return int8_panel_as<2, 1>(codes, run, mask, panel, pairs);
+    case 4: return int8_panel_as<4, 1>(codes, run, mask, panel, pairs);
     default:
-        return width == 2 ? int8_panel_as<8, 2>(codes, run, mask, panel) : int8_panel_as<8, 1>(codes, run, mask, panel);
+        return width == 2 ? int8_panel_as<8, 2>(codes, run, mask, panel, pairs)
+                          : int8_panel_as<8, 1>(codes, run, mask, panel, pairs);
     }
 }
 
@@ -147,6 +205,16 @@ inline __m256i permute(__m256i x, int bits) {
     return _mm256_permute2x128_si256(low, high, 0x20);
 }
 
+inline int32_t total(__m256i sums) {
+    int32_t lanes[8];
+    store(lanes, sums);
+    int32_t result = 0;
+    for (const int32_t lane : lanes) {
+        result += lane;
+    }
+    return result;
+}
+
 // 32 k to `count` bytes at out, or twice as many of 16 bits: words of 4 in the order 0 2, 1 3.
 inline void store_order(__m256i bytes, int bits, int width, int count, int8_t* out) {
     int8_t some[64];
@@ -169,11 +237,16 @@ inline void store_order(__m256i bytes, int bits, int width, int count, int8_t* o
 
 }  // namespace
 
-int32_t pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out) {
+XSums pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out) {
     const __m256i ones8 = _mm256_set1_epi8(1);
     const __m256i ones16 = _mm256_set1_epi16(1);
     __m256i sum = _mm256_setzero_si256();
+    __m256i pairs = _mm256_setzero_si256();
     const auto add = [&](__m256i bytes) {
+        if (width == 2) {
+            const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
+            pairs = _mm256_add_epi32(pairs, _mm256_madd_epi16(even, _mm256_srai_epi16(bytes, 8)));
+        }
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, bytes), ones16));
     };
     int64_t k = 0;
@@ -191,13 +264,7 @@ int32_t pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width,
         add(load(tail));
         store_order(load(tail), bits, width, static_cast<int>(size - k), out + k * width);
     }
-    int32_t lanes[8];
-    store(lanes, sum);
-    int32_t total = 0;
-    for (const int32_t lane : lanes) {
-        total += lane;
-    }
-    return total;
+    return {total(sum), total(pairs)};
 }
 
 void add_column_avx2(const float* column, float factor, float* sums) {

@@ -6,41 +6,43 @@
 
 #define FOGZO_INLINE static inline __attribute__((always_inline))
 
-// The inner loops of a tile: sums [2 R] of `steps` steps of 4 bytes of R rows of x and 64 bytes of a
-// panel, which KEEP stores and ADD adds. In assembly, because compilers spill or store twelve accumulators and four
-// operands in sixteen registers. ymm12 and ymm13 hold the panel; ymm14 and ymm15 are free; pitch is in bytes.
+// The inner loops of a tile: sums [2 R] of `steps` steps of R rows of x and a panel, which KEEP stores and
+// ADD adds. In assembly, because compilers spill or store twelve accumulators and four operands in sixteen
+// registers. A step is `size` bytes of x and 16 times as many of the panel; pitch is in bytes.
 #define FOGZO_ZERO(a) "vpxor %%ymm" #a ", %%ymm" #a ", %%ymm" #a "\n\t"
 #define FOGZO_KEEP(a) "vmovdqu %%ymm" #a ", 32*" #a "(%[sums])\n\t"
 #define FOGZO_ADD(a) "vpaddd 32*" #a "(%[sums]), %%ymm" #a ", %%ymm" #a "\n\t" FOGZO_KEEP(a)
 #define FOGZO_ADD_PAIRS(a) "vpmaddwd %%ymm15, %%ymm" #a ", %%ymm" #a "\n\t" FOGZO_ADD(a)
 #define FOGZO_ONES "vpcmpeqw %%ymm15, %%ymm15, %%ymm15\n\tvpsrlw $15, %%ymm15, %%ymm15\n\t"
-// One step at panel + 16 * at and x + at.
-#define FOGZO_STEP(at, body)                                                                                           \
-    "vmovdqa 16*" #at "(%[panel]), %%ymm12\n\t"                                                                        \
-    "vmovdqa 16*" #at "+32(%[panel]), %%ymm13\n\t" body
-#define FOGZO_AHEAD(steps) "add $64*" #steps ", %[panel]\n\tadd $4*" #steps ", %[x]\n\tadd $4*" #steps ", %[fourth]\n\t"
+#define FOGZO_LOAD(at, to) "vmovdqa 16*(" #at ")(%[panel]), %%ymm" #to "\n\t"
+// One step at panel + 16 * at and x + at: ymm12 and ymm13 hold the panel; ymm14 and ymm15 are free.
+#define FOGZO_STEP(at, rows, row) FOGZO_LOAD(at, 12) FOGZO_LOAD(at + 2, 13) rows(row, #at)
+#define FOGZO_FOUR_STEPS(rows, row)                                                                                    \
+    FOGZO_STEP(0, rows, row) FOGZO_STEP(4, rows, row) FOGZO_STEP(8, rows, row) FOGZO_STEP(12, rows, row)
+#define FOGZO_AHEAD(bytes) "add $16*" #bytes ", %[panel]\n\tadd $" #bytes ", %[x]\n\tadd $" #bytes ", %[fourth]\n\t"
 // Four steps at a time: pointer additions would take issue slots of the multiplications.
-#define FOGZO_TILE(name, rows, zero, body, row, keep)                                                                  \
+#define FOGZO_TILE(name, rows, zero, one, four, size, four_sizes, keep)                                                \
     template <> inline void name<rows>(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums) {   \
         const void* fourth = static_cast<const char*>(x) + 3 * pitch;                                                  \
-        asm volatile(                                                                                                  \
-            zero "sub $4, %[steps]\n\tjl 2f\n\t.p2align 5\n\t1:\n\t" FOGZO_STEP(0, body(row, "0")) FOGZO_STEP(         \
-                4, body(row, "4")) FOGZO_STEP(8, body(row, "8")) FOGZO_STEP(12, body(row, "12"))                       \
-                FOGZO_AHEAD(4) "sub $4, %[steps]\n\tjge 1b\n\t2:\n\tadd $4, %[steps]\n\tjz 4f\n\t3:\n\t" FOGZO_STEP(   \
-                    0, body(row, "0")) FOGZO_AHEAD(1) "dec %[steps]\n\tjnz 3b\n\t4:\n\t" keep                          \
-            : [panel] "+r"(panel), [x] "+r"(x), [fourth] "+r"(fourth), [steps] "+r"(steps)                             \
-            : [pitch] "r"(pitch), [sums] "r"(sums)                                                                     \
-            : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", "ymm10", \
-              "ymm11", "ymm12", "ymm13", "ymm14", "ymm15");                                                            \
+        asm volatile(zero "sub $4, %[steps]\n\tjl 2f\n\t.p2align 5\n\t1:\n\t" four FOGZO_AHEAD(                        \
+                         four_sizes) "sub $4, %[steps]\n\tjge 1b\n\t2:\n\tadd $4, %[steps]\n\tjz 4f\n\t3:\n\t" one     \
+                         FOGZO_AHEAD(size) "dec %[steps]\n\tjnz 3b\n\t4:\n\t" keep                                     \
+                     : [panel] "+r"(panel), [x] "+r"(x), [fourth] "+r"(fourth), [steps] "+r"(steps)                    \
+                     : [pitch] "r"(pitch), [sums] "r"(sums)                                                            \
+                     : "memory", "cc", "ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8", "ymm9", \
+                       "ymm10", "ymm11", "ymm12", "ymm13", "ymm14", "ymm15");                                          \
     }
+#define FOGZO_ROWS_TILE(name, count, row, before, end)                                                                 \
+    FOGZO_TILE(name, count, FOGZO_FIRST##count(FOGZO_ZERO), FOGZO_STEP(0, FOGZO_ROWS##count, row),                     \
+               FOGZO_FOUR_STEPS(FOGZO_ROWS##count, row), 4, 16, before FOGZO_FIRST##count(end))
 #define FOGZO_TILES(name, row, before, end)                                                                            \
     template <int R> void name(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums);            \
-    FOGZO_TILE(name, 1, FOGZO_FIRST1(FOGZO_ZERO), FOGZO_ROWS1, row, before FOGZO_FIRST1(end))                          \
-    FOGZO_TILE(name, 2, FOGZO_FIRST2(FOGZO_ZERO), FOGZO_ROWS2, row, before FOGZO_FIRST2(end))                          \
-    FOGZO_TILE(name, 3, FOGZO_FIRST3(FOGZO_ZERO), FOGZO_ROWS3, row, before FOGZO_FIRST3(end))                          \
-    FOGZO_TILE(name, 4, FOGZO_FIRST4(FOGZO_ZERO), FOGZO_ROWS4, row, before FOGZO_FIRST4(end))                          \
-    FOGZO_TILE(name, 5, FOGZO_FIRST5(FOGZO_ZERO), FOGZO_ROWS5, row, before FOGZO_FIRST5(end))                          \
-    FOGZO_TILE(name, 6, FOGZO_FIRST6(FOGZO_ZERO), FOGZO_ROWS6, row, before FOGZO_FIRST6(end))
+    FOGZO_ROWS_TILE(name, 1, row, before, end)                                                                         \
+    FOGZO_ROWS_TILE(name, 2, row, before, end)                                                                         \
+    FOGZO_ROWS_TILE(name, 3, row, before, end)                                                                         \
+    FOGZO_ROWS_TILE(name, 4, row, before, end)                                                                         \
+    FOGZO_ROWS_TILE(name, 5, row, before, end)                                                                         \
+    FOGZO_ROWS_TILE(name, 6, row, before, end)
 #define FOGZO_FIRST1(macro) macro(0) macro(1)
 #define FOGZO_FIRST2(macro) FOGZO_FIRST1(macro) macro(2) macro(3)
 #define FOGZO_FIRST3(macro) FOGZO_FIRST2(macro) macro(4) macro(5)
@@ -144,8 +146,9 @@ FOGZO_INLINE void load_columns(const float* y, int valid, __m256* y0, __m256* y1
 }
 
 // In probe_matmul_avx2.cpp.
-void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel);
-int32_t pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out);
+void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel,
+                     int32_t* pairs);
+XSums pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out);
 void add_column_avx2(const float* column, float factor, float* sums);
 float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes);
 

@@ -9,9 +9,10 @@ namespace fogzo {
 enum XType : int { kFloat32 = 0, kBfloat16 = 1, kInt8 = 2 };
 
 constexpr int64_t kRunCodes = 1024;     // of k in one int8 run of single bytes; with kPanel rows 16 KiB
+constexpr int64_t kPairCodes = 768;     // of k in one of two bytes; with kPanel rows 24 KiB
 constexpr int64_t kFloatCodes = 256;    // of k in one float32 run; with kPanel rows 16 KiB
-constexpr int64_t kExactCodes = 32768;  // of k whose sum of x * 2 value fits in 32 bits
-constexpr int64_t kInt8Rows = 512;      // rows of x that meet one panel
+constexpr int64_t kExactCodes = 30720;  // of k whose sum of x * 2 value fits in 32 bits; whole runs
+constexpr int64_t kInt8Rows = 256;      // rows of x that meet one panel
 constexpr int64_t kFloatRows = 240;
 constexpr int64_t kTaskPanels = 8;
 constexpr int kMostThreads = 1024;
@@ -27,7 +28,7 @@ struct Sizes {
     int threads;
 
     int64_t sides() const { return x_sides > code_sides ? x_sides : code_sides; }
-    int64_t run_codes() const { return x_type == kInt8 ? kRunCodes / width : kFloatCodes; }
+    int64_t run_codes() const { return x_type != kInt8 ? kFloatCodes : width == 2 ? kPairCodes : kRunCodes; }
     int64_t group() const { return weight.cols / weight.scale_cols; }
     int64_t runs() const { return weight.scale_cols * ((group() + run_codes() - 1) / run_codes()); }
     int64_t row_bytes() const { return (weight.cols * bits + 7) / 8; }
@@ -38,7 +39,7 @@ struct Workspace {
     Stretch* runs;
     int8_t* packed;  // int8: [x rows, pitch]
     int64_t pitch;
-    int32_t* x_sums;    // int8: [x rows, runs]
+    int32_t* x_shifts;  // int8: [x rows, runs]
     float* x;           // bfloat16: [x rows, K]
     float* y;           // bfloat16: [sides, rows, N]
     uintptr_t scratch;  // a part for each thread
@@ -49,6 +50,7 @@ struct Workspace {
 // What a thread keeps for itself.
 struct Scratch {
     uint8_t* codes;  // int8: a panel
+    int32_t* pairs;  // int8 of width 2: [runs, kPanel]
     float* values;   // float32: a panel
     float* scales;   // [scale_cols, kPanel]
     float* bias;     // [kPanel]
@@ -75,7 +77,8 @@ inline int64_t steps_of(const Sizes& z, int64_t codes) { return (codes * z.bits 
 inline int64_t panel_steps(const Sizes& z) {
     const int64_t longest = z.group() < z.run_codes() ? z.group() : z.run_codes();
     const int64_t one = steps_of(z, longest);
-    return one > kRunCodes / 4 ? one : kRunCodes / 4;
+    const int64_t whole = z.run_codes() * z.width / 4;
+    return one > whole ? one : whole;
 }
 
 inline Scratch make_scratch(const Sizes& z, uintptr_t base) {
@@ -83,6 +86,7 @@ inline Scratch make_scratch(const Sizes& z, uintptr_t base) {
     Scratch s = {};
     if (z.x_type == kInt8) {
         s.codes = arena.take<uint8_t>(panel_steps(z) * 4 * kPanel);
+        s.pairs = arena.take<int32_t>(z.width == 2 ? z.runs() * kPanel : 0);
         s.sums = arena.take<int32_t>(kInt8Rows * kPanel);
         s.totals = arena.take<float>(kInt8Rows * kPanel);
     } else {
@@ -103,7 +107,7 @@ inline Workspace make_workspace(const Sizes& z, uintptr_t base) {
         const int64_t whole = z.group() / z.run_codes() * steps_of(z, z.run_codes());
         w.pitch = 4 * z.weight.scale_cols * (whole + steps_of(z, z.group() % z.run_codes()));
         w.packed = arena.take<int8_t>(x_rows * w.pitch);
-        w.x_sums = arena.take<int32_t>(x_rows * z.runs());
+        w.x_shifts = arena.take<int32_t>(x_rows * z.runs());
     } else if (z.x_type == kBfloat16) {
         w.x = arena.take<float>(x_rows * z.weight.cols);
         w.y = arena.take<float>(z.sides() * z.rows * z.weight.rows);

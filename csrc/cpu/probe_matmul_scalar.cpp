@@ -5,7 +5,7 @@ namespace fogzo {
 namespace {
 
 // Step s, byte j of a word's panel holds its code j * (8 / bits) + s.
-void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int, uint8_t* panel) {
+void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int, uint8_t* panel, int32_t*) {
     const int bits = codes.bits;
     const int steps = 8 / bits;
     const int per_word = 32 / bits;
@@ -21,7 +21,7 @@ void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int, ui
     }
 }
 
-int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int, int8_t* out) {
+XSums pack_int8(const int8_t* x, const Stretch& run, int bits, int, int8_t* out) {
     const int steps = 8 / bits;
     const int per_word = 32 / bits;
     uint32_t sum = 0;
@@ -32,7 +32,7 @@ int32_t pack_int8(const int8_t* x, const Stretch& run, int bits, int, int8_t* ou
         sum += static_cast<uint32_t>(static_cast<int32_t>(value));
         out[word + i % steps * 4 + i / steps] = value;
     }
-    return static_cast<int32_t>(sum);
+    return {static_cast<int32_t>(sum), 0};
 }
 
 void int8_row(const Int8Tile& t, int64_t row) {
@@ -60,8 +60,7 @@ void int8_row(const Int8Tile& t, int64_t row) {
         if (!run.closes) {
             continue;
         }
-        const uint32_t shift =
-            static_cast<uint32_t>(t.twice_low) * static_cast<uint32_t>(t.x_sums[row * t.run_count + i]);
+        const uint32_t shift = static_cast<uint32_t>(t.x_shifts[row * t.run_count + i]);
         for (int n = 0; n < kPanel; ++n) {
             const uint32_t twice = sums[n] * static_cast<uint32_t>(t.twice_step) + shift;
             totals[n] = totals[n] + static_cast<float>(static_cast<int32_t>(twice)) * t.scales[run.group * kPanel + n];

@@ -66,7 +66,7 @@ template <int R> void int8_rows(const Int8Tile& t, int64_t row) {
         }
         const __m512 scale = _mm512_loadu_ps(t.scales + run.group * kPanel);
         for (int r = 0; r < R; ++r) {
-            const __m512i shift = _mm512_set1_epi32(t.twice_low * t.x_sums[(row + r) * t.run_count + i]);
+            const __m512i shift = _mm512_set1_epi32(t.x_shifts[(row + r) * t.run_count + i]);
             const __m512i twice = _mm512_add_epi32(_mm512_mullo_epi32(sums[r], _mm512_set1_epi32(t.twice_step)), shift);
             total[r] = _mm512_add_ps(total[r], _mm512_mul_ps(_mm512_cvtepi32_ps(twice), scale));
             sums[r] = _mm512_setzero_si512();
