@@ -107,17 +107,17 @@ def run(case: Case, options: Options) -> Result:
     half, half_out = x.bfloat16(), out.bfloat16()
 
     def int8() -> torch.Tensor:
-        return fk.probe_matmul(x8, packed, scale, grid, x_scale=x_scale, out=out)[0]
+        return fk.probe_matmul(x8, packed, scale, grid, x_scale=x_scale, out=out)
 
     def inside() -> torch.Tensor:
         own, own_scale = fk.quantize_activation(x)
-        return fk.probe_matmul(own, packed, scale, grid, x_scale=own_scale, out=out)[0]
+        return fk.probe_matmul(own, packed, scale, grid, x_scale=own_scale, out=out)
 
     def float32() -> torch.Tensor:
-        return fk.probe_matmul(x, packed, scale, grid, out=out)[0]
+        return fk.probe_matmul(x, packed, scale, grid, out=out)
 
     def bfloat16() -> torch.Tensor:
-        return fk.probe_matmul(half, packed, scale, grid, out=half_out)[0]
+        return fk.probe_matmul(half, packed, scale, grid, out=half_out)
 
     ours = {"int8": int8, "float32": float32, "bfloat16": bfloat16}.get(case.x, inside)
     variants = {**_on(ours, options), **peers.linears(rows, weight)}
@@ -144,7 +144,7 @@ def run(case: Case, options: Options) -> Result:
         got = call()
         got = got.dequantize() if got.is_quantized else got
         shift = onnx_peer.offset(rows, scale) if name == ONNX else 0
-        error = (got.double() + shift - wanted).abs().max().item()
+        error = (got.reshape(wanted.shape).double() + shift - wanted).abs().max().item()
         if error > _limit(name, case) * most:
             raise BenchError(f"probe_matmul: {name} is off by {error}, largest {most}")
     yardstick, copied = copy_yardstick(case.m * case.k)

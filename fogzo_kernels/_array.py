@@ -78,6 +78,16 @@ def common_kind(op: str, **arrays: object) -> str:
     return found
 
 
+def signature(array: Array) -> tuple[Any, ...] | None:
+    """All that a check of kind, dtype, shape and device reads of an array, to be compared."""
+    this = kind(array)
+    if this == "torch":
+        return array.dtype, array.shape, array.device
+    if this == "numpy":
+        return array.dtype, array.shape
+    return None if array is None else (type(array),)
+
+
 def dtype_name(array: Array) -> str:
     dtype = array.dtype
     name = _DTYPE_NAMES.get(dtype)

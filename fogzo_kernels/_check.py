@@ -326,7 +326,12 @@ def out(op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: s
         return
     dtype(op, name, array, dtype_name)
     shape(op, name, array, expected)
-    if _array.device_type(array) != "meta":
+    written(op, array, name)
+
+
+def written(op: str, array: Any, name: str = "out") -> None:
+    """An output whose memory a kernel can write, or None."""
+    if array is not None and _array.device_type(array) != "meta":
         reason = _array.why_not_written(array)
         if reason is not None:
             fail(op, name, *reason)
@@ -343,7 +348,7 @@ def no_overlap(
         if other is None:
             continue
         other_low, other_high = _array.extent(other)
-        if max(low, other_low) >= min(high, other_high):
+        if other_low >= high or low >= other_high or low >= high or other_low >= other_high:
             continue
         if not (same and (low, high) == (other_low, other_high) and _array.is_contiguous(other)):
             fail(op, name, f"overlaps {argument} in memory", f"memory apart from {argument}")

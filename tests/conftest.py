@@ -24,8 +24,10 @@ else:
     )
     hypothesis.settings.load_profile("fogzo")
 
-# name, instruction set, threads: the two native rows must give equal bits.
-BACKENDS = (("reference", "auto", 1), ("cpu", "scalar", 1), ("cpu", "avx2", 2))
+# name, instruction set, threads: the native rows must give equal bits.
+WIDE = ("cpu", "avx512-vnni", 2)
+BACKENDS = (("reference", "auto", 1), ("cpu", "scalar", 1), ("cpu", "avx2", 2), WIDE)
+WIDE_OPS = ("probe_matmul",)  # the others take AVX2's kernels there
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -34,9 +36,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit(f"FOGZO_REQUIRE_NATIVE=1 and {reason}", returncode=1)
 
 
+def repeats_avx2(item: pytest.Item) -> bool:
+    """Whether a test of WIDE runs the kernels that its row of AVX2 runs too."""
+    callspec = getattr(item, "callspec", None)
+    ops = getattr(getattr(item, "module", None), "OPS", ())
+    return (
+        callspec is not None
+        and callspec.params.get("backend") == WIDE
+        and not any(op in WIDE_OPS for op in ops)
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
+    items[:] = [item for item in items if not repeats_avx2(item)]
     if not torch.cuda.is_available():
         no_device = pytest.mark.skip(reason="no CUDA device")
         for item in items:

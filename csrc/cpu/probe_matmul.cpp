@@ -86,6 +86,15 @@ CodeRows code_rows(const Call& c, int64_t side, int64_t n0) {
     return rows;
 }
 
+// For the next panel: behind many rows of x its codes have left the first caches.
+void prefetch(const Call& c, const CodeRows& rows) {
+    for (const uint8_t* row : rows.row) {
+        for (int64_t at = 0; at < c.z.row_bytes(); at += 64) {
+            __builtin_prefetch(row + at, 0, 2);
+        }
+    }
+}
+
 void fill_scales(const Call& c, int64_t n0, float factor, const Scratch& s) {
     const View& v = c.z.weight;
     for (int i = 0; i < kPanel; ++i) {
@@ -146,6 +155,9 @@ void int8_task(const Call& c, const Task& t, const Scratch& s) {
                 c.kernels.int8_panel(rows, run, static_cast<uint8_t>(mask), c.z.width, s.codes + at * 4 * kPanel,
                                      s.pairs + tile.last_run * kPanel);
                 ++tile.last_run;
+            }
+            if (tile.last_run == tile.run_count && panel + 1 < t.last_panel && t.m1 - t.m0 >= 64) {
+                prefetch(c, code_rows(c, t.side, n0 + kPanel));
             }
             c.kernels.int8_tile(tile, 0, t.m1 - t.m0);
         }

@@ -98,6 +98,9 @@ template <int R, int width> void int8_rows(const Int8Tile& t, int64_t row) {
     const int64_t begin = t.runs[t.first_run].step;
     Sums<R> all;
     all.begin(t, row);
+    for (int r = 0; r < R; ++r) {
+        __builtin_prefetch(t.y + (row + r) * t.y_pitch, 1);
+    }
     for (int64_t i = t.first_run; i < t.last_run; ++i) {
         const Stretch& run = t.runs[i];
         const uint8_t* panel = t.panel + (run.step - begin) * 64;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import _array, _check, _dispatch
 from .._types import Flips, Grid, Packed
@@ -52,8 +52,72 @@ def probe_matmul(
     scale a row as LLM.int8(), arXiv 2208.07339.
     """
     op = "probe_matmul"
+    plan = _plan(op, x, codes, scale, grid, bias, x_scale, out)
+    if out is not None:
+        _check.written(op, out)
+        parts = _code_arrays(codes)
+        _check.no_overlap(op, out, x=x, scale=scale, bias=bias, x_scale=x_scale, **parts)
+    return _dispatch.call(
+        op,
+        plan.view.kind,
+        plan.view.device,
+        plan.case,
+        (scale,),
+        out=out,
+        x=x,
+        codes=codes,
+        scale=scale,
+        grid=grid,
+        bias=bias,
+        x_scale=x_scale,
+        view=plan.view,
+    )
+
+
+class _Plan(NamedTuple):
+    view: _check.View  # of the weight
+    case: tuple[str, str]  # dtype of the result, kind of codes
+
+
+_plans: dict[tuple[Any, ...], _Plan] = {}
+MOST_PLANS = 4096
+
+
+def _plan(
+    op: str, x: Any, codes: Any, scale: Any, grid: Any, bias: Any, x_scale: Any, out: Any
+) -> _Plan:
+    """The checked call; checks that read no memory are made once for arrays of equal signatures."""
+    packed = type(codes) is Packed
+    if packed and not (type(codes.bits) is int and isinstance(codes.shape, tuple)):
+        _check_codes(op, codes, grid)
+    if isinstance(codes, Flips) or type(grid) is not Grid:
+        return _checked(op, x, codes, scale, grid, bias, x_scale, out)
+    key = (
+        _array.signature(x),
+        _array.signature(codes.data if packed else codes),
+        (codes.bits, codes.shape) if packed else None,
+        _array.signature(scale),
+        grid.kind,
+        grid.bits,
+        _array.signature(bias),
+        _array.signature(x_scale),
+        _array.signature(out),
+    )
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _checked(op, x, codes, scale, grid, bias, x_scale, out)
+        if len(_plans) >= MOST_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan
+
+
+def _checked(
+    op: str, x: Any, codes: Any, scale: Any, grid: Grid, bias: Any, x_scale: Any, out: Any
+) -> _Plan:
     _check.grid(op, grid)
-    parts = _code_arrays(op, codes, grid)
+    _check_codes(op, codes, grid)
+    parts = _code_arrays(codes)
     first = next(iter(parts.values()))
     v = _check.view(op, "x", x, scale=scale, bias=bias, x_scale=x_scale, out=out, **parts)
     _check.dtype(op, "x", x, "float32", "bfloat16", "int8")
@@ -87,32 +151,22 @@ def probe_matmul(
         _check.shape(op, "bias", bias, (n,), ", one for each output")
     dtype = "float32" if int8 else _array.dtype_name(x)
     _check.out(op, out, (p, v.shape[-2], n), dtype)
-    _check.no_overlap(op, out, x=x, scale=scale, bias=bias, x_scale=x_scale, **parts)
-    return _dispatch.call(
-        op,
-        v.kind,
-        v.device,
-        (dtype, type(codes).__name__),
-        (scale,),
-        out=out,
-        x=x,
-        codes=codes,
-        scale=scale,
-        grid=grid,
-        bias=bias,
-        x_scale=x_scale,
-        view=weight,
-    )
+    return _Plan(weight, (dtype, type(codes).__name__))
 
 
-def _code_arrays(op: str, codes: Any, grid: Grid) -> dict[str, Any]:
+def _check_codes(op: str, codes: Any, grid: Grid) -> None:
     if isinstance(codes, Packed):
         _check.packed(op, codes, grid, "codes")
+    elif isinstance(codes, Flips):
+        _check.flips(op, codes)
+    else:
+        _check.dtype_array(op, "codes", codes, "uint8")
+
+
+def _code_arrays(codes: Any) -> dict[str, Any]:
+    if isinstance(codes, Packed):
         return {"codes.data": codes.data}
     if isinstance(codes, Flips):
-        _check.flips(op, codes)
-        return {
-            f"codes.{name}": getattr(codes, name) for name in ("base", "index", "code", "count")
-        }
-    _check.dtype_array(op, "codes", codes, "uint8")
+        names = ("base", "index", "code", "count")
+        return {f"codes.{name}": getattr(codes, name) for name in names}
     return {"codes": codes}

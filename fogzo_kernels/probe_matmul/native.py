@@ -25,58 +25,28 @@ def probe_matmul_cpu(
     view: View,
     out: Any,
 ) -> Any:
-    x, scale = _array.contiguous(x), _array.contiguous(scale)
-    x_scale = None if x_scale is None else _array.contiguous(x_scale)
-    bias = None if bias is None else _array.contiguous(_array.float32(bias))
-    dtype = _array.dtype_name(x)
-    x_sides, rows = (x.shape[0] if len(x.shape) == 3 else 1), x.shape[-2]
-    shared = (scale, grid, bias, x_scale, view, x_sides, rows)
+    dtype, rows = _array.dtype_name(x), x.shape[-2]
+    x_sides = x.shape[0] if len(x.shape) == 3 else 1
     if isinstance(codes, Flips):
-        result = out if dtype != "bfloat16" else None
-        shape = (codes.count.shape[0], rows, view.rows)
-        result = _array.empty(shape, "float32", view.kind) if result is None else result
-        _flips(_array.float32(x) if dtype == "bfloat16" else x, codes, result, *shared)
-        if dtype != "bfloat16":
-            return result
-        rounded = _array.empty(shape, dtype, view.kind) if out is None else out
-        _array.store(result, rounded)
-        return rounded
-    sides = (codes.shape[0] if len(codes.shape) == 3 else 1), x_sides
-    shape = (sides[1] if sides[0] == 1 else sides[0], rows, view.rows)
-    kept = "bfloat16" if dtype == "bfloat16" else "float32"
-    result = _array.empty(shape, kept, view.kind) if out is None else out
-    _codes(x, codes, result, sides[0], *shared)
-    return result
-
-
-def _codes(
-    x: Any,
-    codes: Any,
-    result: Any,
-    code_sides: int,
-    scale: Any,
-    grid: Grid,
-    bias: Any,
-    x_scale: Any,
-    view: View,
-    x_sides: int,
-    rows: int,
-) -> None:
-    packed = isinstance(codes, Packed)
-    bits, data = (codes.bits, codes.data) if packed else (8, codes)
-    data, threads = _array.contiguous(data), _array.threads()
-    x_type = X_TYPES[_array.dtype_name(x)]
-    size = _native.cpu().probe_matmul_workspace(
+        return _flips_result(x, codes, scale, grid, bias, x_scale, view, out, x_sides, rows)
+    bits, data = (codes.bits, codes.data) if isinstance(codes, Packed) else (8, codes)
+    code_sides = codes.shape[0] if len(codes.shape) == 3 else 1
+    if out is None:
+        shape = (x_sides if code_sides == 1 else code_sides, rows, view.rows)
+        out = _array.empty(shape, "float32" if dtype == "int8" else dtype, view.kind)
+    kept: list[Any] = [] if bias is None else [_array.float32(bias)]  # also copies of strided arguments
+    x_type, threads, cpu = X_TYPES[dtype], _array.threads(), _native.cpu()
+    size = cpu.probe_matmul_workspace(
         x_sides, code_sides, rows, view.rows, view.cols, view.scale_cols, x_type, bits, threads
     )
     workspace = _array.empty((size,), "uint8", view.kind)
-    status = _native.cpu().probe_matmul(
-        _array.pointer(x),
-        0 if x_scale is None else _array.pointer(x_scale),
-        _array.pointer(data),
-        _array.pointer(scale),
-        0 if bias is None else _array.pointer(bias),
-        _array.pointer(result),
+    status = cpu.probe_matmul(
+        _array.address(x, kept),
+        0 if x_scale is None else _array.address(x_scale, kept),
+        _array.address(data, kept),
+        _array.address(scale, kept),
+        0 if bias is None else _array.address(kept[0], kept),
+        _array.pointer(out),
         _array.pointer(workspace),
         size,
         x_sides,
@@ -93,6 +63,35 @@ def _codes(
         threads,
     )
     _native.raise_on("probe_matmul", "_cpu", status)
+    return out
+
+
+def _flips_result(
+    x: Any,
+    codes: Flips,
+    scale: Any,
+    grid: Grid,
+    bias: Any,
+    x_scale: Any,
+    view: View,
+    out: Any,
+    *sizes: int,
+) -> Any:
+    """The kernel takes and gives float32: bfloat16 is converted before and behind it."""
+    x, scale = _array.contiguous(x), _array.contiguous(scale)
+    x_scale = None if x_scale is None else _array.contiguous(x_scale)
+    bias = None if bias is None else _array.contiguous(_array.float32(bias))
+    dtype = _array.dtype_name(x)
+    result = out if dtype != "bfloat16" else None
+    shape = (codes.count.shape[0], x.shape[-2], view.rows)
+    result = _array.empty(shape, "float32", view.kind) if result is None else result
+    x = _array.float32(x) if dtype == "bfloat16" else x
+    _flips(x, codes, result, scale, grid, bias, x_scale, view, *sizes)
+    if dtype != "bfloat16":
+        return result
+    rounded = _array.empty(shape, dtype, view.kind) if out is None else out
+    _array.store(result, rounded)
+    return rounded
 
 
 def _flips(
