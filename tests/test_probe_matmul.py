@@ -124,6 +124,46 @@ def test_any_shape(m, n, k, p, number, seed):
     check(got, wide, dense(codes.numpy(), scale, grid), 0.0)
 
 
+def test_a_call_like_one_before_is_refused_as_the_first():
+    """Checks of shapes are kept from call to call: a change of any one argument must show."""
+    rng, grid = np.random.default_rng(6), fk.Grid("mid-rise", 2)
+    good = {
+        "x": torch.zeros((4, 8), dtype=torch.int8),
+        "codes": codes_of(rng, grid, (3, 8)),
+        "scale": torch.ones((3, 1)),
+        "bias": torch.zeros(3),
+        "x_scale": torch.ones(4),
+        "out": torch.empty((1, 4, 3)),
+    }
+    changes = {
+        "x": [torch.zeros((4, 9), dtype=torch.int8), torch.zeros((4, 8), dtype=torch.uint8)],
+        "codes": [torch.zeros((3, 8), dtype=torch.int8), fk.pack(good["codes"], 4)],
+        "scale": [torch.ones((4, 1)), torch.ones((3, 1), dtype=torch.float64)],
+        "bias": [torch.zeros(4), torch.zeros(3, dtype=torch.float64)],
+        "x_scale": [None, torch.ones(3), torch.ones(4, dtype=torch.float64)],
+        "out": [
+            torch.empty((1, 4, 4)),
+            torch.empty((1, 4, 3), dtype=torch.float64),
+            torch.empty((1, 4, 6))[..., ::2],
+            good["scale"].expand(3, 4).T[None],
+            np.empty((1, 4, 3), np.float32),
+        ],
+    }
+    assert fk.probe_matmul(**good, grid=grid) is good["out"]
+    for name, values in changes.items():
+        for value in values:
+            with pytest.raises((ValueError, TypeError), match="^probe_matmul: .*, expected "):
+                fk.probe_matmul(**{**good, name: value}, grid=grid)
+    packed = {**good, "codes": fk.pack(good["codes"], 2)}
+    fk.probe_matmul(**packed, grid=grid)
+    with pytest.raises(ValueError, match="codes.bits is 2, expected 4 for"):
+        fk.probe_matmul(**packed, grid=fk.Grid("mid-rise", 4))
+    memory = torch.ones(12)
+    good |= {"scale": memory[:3].view(3, 1), "out": memory.view(1, 4, 3)}
+    with pytest.raises(ValueError, match="out overlaps scale in memory"):
+        fk.probe_matmul(**good, grid=grid)
+
+
 def test_numpy_gives_numpy_with_equal_bits(backend):
     rng, grid = np.random.default_rng(5), fk.Grid("mid-rise", 2)
     codes, scale, x = codes_of(rng, grid, (2, 5, 43)), scales(rng, (5, 43)), finite(rng, (4, 43))
