@@ -34,7 +34,8 @@ def probe_matmul_cpu(
     if out is None:
         shape = (x_sides if code_sides == 1 else code_sides, rows, view.rows)
         out = _array.empty(shape, "float32" if dtype == "int8" else dtype, view.kind)
-    kept: list[Any] = [] if bias is None else [_array.float32(bias)]  # also copies of strided arguments
+    # What lives as long as the call: bias as float32, and copies of strided arguments.
+    kept: list[Any] = [] if bias is None else [_array.float32(bias)]
     x_type, threads, cpu = X_TYPES[dtype], _array.threads(), _native.cpu()
     size = cpu.probe_matmul_workspace(
         x_sides, code_sides, rows, view.rows, view.cols, view.scale_cols, x_type, bits, threads
