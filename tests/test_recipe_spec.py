@@ -26,6 +26,14 @@ def test_options_reach_the_estimator() -> None:
     assert spec.learning_rate(MNIST, None) == 0.5
 
 
+def test_a_surrogate_reaches_the_model() -> None:
+    plain, clipped = parse_estimators("ste,fogzo:surrogate=clipped")
+    for spec, name in ((plain, "identity"), (clipped, "clipped")):
+        model = MNIST.model(0, **spec.model_options)
+        assert [layer.surrogate for layer in (model[0], model[2])] == [name, name]
+        spec.make(model, seed=5)
+
+
 def test_learning_rate_prefers_the_option_then_lr_then_the_recipe() -> None:
     plain, own = parse_estimators("ste,fogzo:lr=0.25")
     assert plain.learning_rate(MNIST, None) == MNIST.learning_rates["ste"]
@@ -50,6 +58,7 @@ def test_learning_rate_prefers_the_option_then_lr_then_the_recipe() -> None:
         ("fogzo:probe_fraction=0", "option probe_fraction has '0', expected a number over 0"),
         ("n-spsa:difference=backward", "difference has 'backward', expected central or forward"),
         ("ste:lr=inf", "option lr has 'inf', expected a positive number"),
+        ("ste:surrogate=tanh", "surrogate has 'tanh', expected identity or clipped"),
         ("fogzo:probes=1:probes=2", "option 'probes' twice"),
         ("ste,fogzo,ste", "estimators has 'ste' twice, expected each once"),
     ],

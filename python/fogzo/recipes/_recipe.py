@@ -35,7 +35,7 @@ class Recipe:
     steps, seeds, batch_size, threads: defaults; learning_rates: Adam's initial rate by estimator
     kind;
     task: (data folder or None for the packaged data, device) -> Task;
-    model: seed -> quantized model with its initial weights.
+    model: (seed, surrogate=) -> quantized model with its initial weights.
     """
 
     name: str
@@ -47,4 +47,4 @@ class Recipe:
     threads: int
     learning_rates: Mapping[str, float]
     task: Callable[[Path | None, torch.device], Task]
-    model: Callable[[int], nn.Module]
+    model: Callable[..., nn.Module]

@@ -98,7 +98,7 @@ class Run:
         self._task = task
         self._batches = Batches(seed, task.examples, config.batch_size)
         self._peak = spec.learning_rate(recipe, config.lr)
-        self.model = recipe.model(seed).to(config.device)
+        self.model = recipe.model(seed, **spec.model_options).to(config.device)
         self.estimator = spec.make(self.model, seed)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self._peak, fused=True)
         self.step, self.seconds = 0, 0.0

@@ -77,11 +77,13 @@ _OPTIONS = {
     "difference": _Option(_one_of("central", "forward"), "central or forward"),
     "probe_fraction": _Option(_fraction, "a number over 0 and at most 1"),
     "probe_dtype": _Option(_one_of("int8"), "int8"),
+    "surrogate": _Option(_one_of("identity", "clipped"), "identity or clipped"),
 }
-_PROBING = ("lr", "probes", "noise", "difference", "probe_fraction", "probe_dtype")
+_OF_MODEL = ("surrogate",)
+_PROBING = ("lr", "probes", "noise", "difference", "probe_fraction", "probe_dtype", "surrogate")
 
 _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "ste": (fogzo.STE, ("lr",)),
+    "ste": (fogzo.STE, ("lr", "surrogate")),
     "fogzo": (fogzo.FOGZO, (*_PROBING, "gamma", "ramp_steps", "start")),
     "n-spsa": (fogzo.NSPSA, _PROBING),
 }
@@ -104,9 +106,15 @@ class EstimatorSpec:
             return float(self.options["lr"])
         return recipe.learning_rates[self.kind] if override is None else override
 
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """Those that the recipe's model takes."""
+        return {name: self.options[name] for name in _OF_MODEL if name in self.options}
+
     def make(self, model: nn.Module, seed: int) -> Any:
         """The estimator for a model."""
-        chosen = {name: value for name, value in self.options.items() if name != "lr"}
+        others = ("lr", *_OF_MODEL)
+        chosen = {name: value for name, value in self.options.items() if name not in others}
         if self.kind != "ste":
             chosen["seed"] = seed
         return _KINDS[self.kind][0](model, **chosen)

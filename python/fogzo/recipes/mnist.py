@@ -76,11 +76,12 @@ def load_mnist(
     )
 
 
-def mnist_model(seed: int) -> nn.Module:
+def mnist_model(seed: int, surrogate: str = "identity") -> nn.Module:
     """Build the 784-10-10 network without biases, its weights quantized to 2 bits, mid-rise.
 
     Args:
         seed: of torch's global generator, which draws the initial weights.
+        surrogate: identity (the published one) or clipped.
 
     Returns:
         Sequential(QuantLinear, ReLU, QuantLinear), float32: x [batch, 784] -> logits [batch, 10].
@@ -97,7 +98,7 @@ def mnist_model(seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(784, 10, bias=False), nn.ReLU(), nn.Linear(10, 10, bias=False))
     config = fogzo.QuantConfig(
-        grid="mid-rise", bits=2, scale="fixed", granularity="channel", surrogate="identity"
+        grid="mid-rise", bits=2, scale="fixed", granularity="channel", surrogate=surrogate
     )
     return fogzo.quantize_(model, config)
 
