@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _array, _check, _dispatch
+from .. import _array, _check, _dispatch, _outputs
 
 
 @_dispatch.operation
@@ -153,7 +153,7 @@ def assemble_gradient_many(
         for i, (grad, out) in enumerate(zip(grads, outs, strict=True)):
             if out is None or _array.extent(grad) != _array.extent(out):
                 read[f"grads[{i}]"] = grad
-        _check.apart(op, written, {**read, "differences": differences})
+        _outputs.apart(op, written, {**read, "differences": differences})
     scales = [call["scale"] for call in calls]
     results = _dispatch.call(op, view.kind, view.device, (), scales, out=outs, calls=calls)
     return list(results)
@@ -182,9 +182,9 @@ def _prepare(
     """Check one tensor's own arguments: the call that a backend takes, without the output."""
     draw = _check.draw(op, v, None, surrogate, shared, *place)
     if out is not None:
-        _check.out(op, out, v.shape, "float32")
-        _check.no_overlap(op, out, same=True, grad=grad)
-        _check.no_overlap(op, out, scale=scale, differences=differences)
+        _outputs.out(op, out, v.shape, "float32")
+        _outputs.no_overlap(op, out, same=True, grad=grad)
+        _outputs.no_overlap(op, out, scale=scale, differences=differences)
     return {
         "grad": grad,
         "scale": scale,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch
+from .. import _check, _dispatch, _outputs
 from .._types import Grid
 
 RULES = ("fixed", "absmean", "absmax", "lsq", "quest")
@@ -79,7 +79,7 @@ def compute_scale(
         if v.cols % size:
             _check.fail(op, "group_size", f"is {size}", f"a divisor of {v.cols}")
         shape = (v.rows, v.cols // size, 1)
-    _check.out(op, out, shape, "float32")
+    _outputs.out(op, out, shape, "float32")
     result = _dispatch.call(
         op, v.kind, v.device, (), out=out, w=w, grid=grid, rule=rule, shape=shape
     )

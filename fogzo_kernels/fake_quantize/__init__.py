@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch, _surrogate
+from .. import _check, _dispatch, _outputs, _surrogate
 from .._types import Grid
 
 
@@ -40,9 +40,9 @@ def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     v = _check.weight(op, w, scale, out=out)
     _check.grid(op, grid)
     if out is not None:
-        _check.out(op, out, v.shape, "float32")
-        _check.no_overlap(op, out, same=True, w=w)
-        _check.no_overlap(op, out, scale=scale)
+        _outputs.out(op, out, v.shape, "float32")
+        _outputs.no_overlap(op, out, same=True, w=w)
+        _outputs.no_overlap(op, out, scale=scale)
     return _dispatch.call(
         op, v.kind, v.device, (), (scale,), out=out, w=w, scale=scale, grid=grid, view=v
     )
@@ -101,9 +101,9 @@ def fake_quantize_backward(
     if surrogate is None:
         surrogate = grid.default_surrogate
     _surrogate.check(op, surrogate, grid=grid)
-    _check.out(op, out, v.shape, "float32")
-    _check.no_overlap(op, out, same=True, grad=grad)
-    _check.no_overlap(op, out, w=w, scale=scale)
+    _outputs.out(op, out, v.shape, "float32")
+    _outputs.no_overlap(op, out, same=True, grad=grad)
+    _outputs.no_overlap(op, out, w=w, scale=scale)
     grad_w, grad_scale = _dispatch.call(
         op,
         v.kind,

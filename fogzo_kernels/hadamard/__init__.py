@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch
+from .. import _check, _dispatch, _outputs
 
 
 @_dispatch.operation
@@ -40,6 +40,6 @@ def hadamard(x: Any, block: int = 128, *, out: Any = None) -> Any:
     block = _check.integer(op, "block", block, 1, 2**20 + 1, "a power of two in 1..2^20")
     if block & (block - 1):
         _check.fail(op, "block", f"is {block}", "a power of two in 1..2^20")
-    _check.out(op, out, v.shape, "float32")
-    _check.no_overlap(op, out, same=True, x=x)
+    _outputs.out(op, out, v.shape, "float32")
+    _outputs.no_overlap(op, out, same=True, x=x)
     return _dispatch.call(op, v.kind, v.device, (), out=out, x=x, block=block)

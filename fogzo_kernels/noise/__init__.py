@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _array, _check, _dispatch
+from .. import _array, _check, _dispatch, _outputs
 
 
 @_dispatch.operation
@@ -65,6 +65,6 @@ def noise(
     v = _check.shape_view(op, shape, kind, _array.place(op, device, kind))
     shared = _check.probing(op, v, noise=noise, seed=seed, step=step, first_probe=probe)
     draw = _check.draw(op, v, None, surrogate, shared, tensor, offset, row_pitch)
-    _check.out(op, out, v.shape, "float32")
+    _outputs.out(op, out, v.shape, "float32")
     case = (draw.on_host,)
     return _dispatch.call(op, kind, v.device, case, out=out, draw=draw, device=device, view=v)

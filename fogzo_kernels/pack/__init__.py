@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch
+from .. import _check, _dispatch, _outputs
 from .._types import Packed, storage_bits
 
 
@@ -42,8 +42,8 @@ def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
         _check.fail(op, "codes", f"has the value {int(codes.max())}", f"values below {2**bits}")
     stored = storage_bits(bits)
     if out is not None:
-        _check.packed_out(op, out, v.shape, stored)
-        _check.no_overlap(op, out.data, codes=codes)
+        _outputs.packed_out(op, out, v.shape, stored)
+        _outputs.no_overlap(op, out.data, codes=codes)
     packed: Packed = _dispatch.call(op, v.kind, v.device, (), out=out, codes=codes, bits=stored)
     return packed
 
@@ -73,6 +73,6 @@ def unpack(packed: Packed, *, out: Any = None) -> Any:
     op = "unpack"
     _check.packed(op, packed)
     v = _check.view(op, "packed.data", packed.data, out=out)
-    _check.out(op, out, packed.shape, "uint8")
-    _check.no_overlap(op, out, packed=packed.data)
+    _outputs.out(op, out, packed.shape, "uint8")
+    _outputs.no_overlap(op, out, packed=packed.data)
     return _dispatch.call(op, v.kind, v.device, (), out=out, packed=packed)

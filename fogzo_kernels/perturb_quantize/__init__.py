@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch
+from .. import _check, _dispatch, _outputs
 from .._types import Flips, Grid, Packed
 
 FORMS = ("values", "codes", "packed", "flips")
@@ -101,11 +101,11 @@ def perturb_quantize(
         if grid is None:
             _check.fail(op, "flip_count", "is given with grid None", "None, as nothing is rounded")
         _check.view(op, "w", w, flip_count=flip_count)
-        _check.out(op, flip_count, (count,), "int64", "flip_count")
+        _outputs.out(op, flip_count, (count,), "int64", "flip_count")
     if out is not None or flip_count is not None:
         written = {f"out{name}": array for name, array in _parts(out).items()}
         read = {"w": w, "grad": grad, "scale": scale}
-        _check.apart(op, written | {"flip_count": flip_count}, read)
+        _outputs.apart(op, written | {"flip_count": flip_count}, read)
     return _dispatch.call(
         op,
         v.kind,
@@ -197,7 +197,7 @@ def perturb_quantize_many(
     count = SIDES[sides] * shared.probes
     if flip_counts is not None:
         _check.view(op, "w", first, flip_counts=flip_counts)
-        _check.out(op, flip_counts, (n, count), "int64", "flip_counts")
+        _outputs.out(op, flip_counts, (n, count), "int64", "flip_counts")
     calls = []
     for w, grad, scale, grid, surrogate, tensor, offset, row_pitch, out in columns:
         v = _check.weight(op, w, scale, grad=grad, first=first)
@@ -279,22 +279,22 @@ def _check_out(
     _check.view(op, "w", w, **parts)
     shape = (count, *v.shape)
     if form == "packed" and grid is not None:
-        _check.packed_out(op, out, shape, grid.storage_bits)
+        _outputs.packed_out(op, out, shape, grid.storage_bits)
     elif form == "flips":
-        _check.flips_out(op, out, v.shape, count)
+        _outputs.flips_out(op, out, v.shape, count)
     else:
-        _check.out(op, out, shape, "float32" if form == "values" else "uint8")
+        _outputs.out(op, out, shape, "float32" if form == "values" else "uint8")
 
 
 def _check_apart(op: str, calls: list[dict[str, Any]], outs: Any, flip_counts: Any) -> None:
     """Refuse outputs of many tensors that share memory with each other or with an input."""
     read = [call[name] for call in calls for name in ("w", "grad", "scale")]
-    if outs is None and _check.outside(flip_counts, read):
+    if outs is None and _outputs.outside(flip_counts, read):
         return
     written = {"flip_counts": flip_counts}
     for i, out in enumerate(outs or ()):
         written |= {f"outs[{i}]{name}": array for name, array in _parts(out).items()}
-    _check.apart(
+    _outputs.apart(
         op,
         written,
         {

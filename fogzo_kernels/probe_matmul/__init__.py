@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .. import _array, _check, _dispatch
+from .. import _array, _check, _dispatch, _outputs
 from .._types import Flips, Grid, Packed
 
 
@@ -54,9 +54,9 @@ def probe_matmul(
     op = "probe_matmul"
     plan = _plan(op, x, codes, scale, grid, bias, x_scale, out)
     if out is not None:
-        _check.written(op, out)
+        _outputs.written(op, out)
         parts = _code_arrays(codes)
-        _check.no_overlap(op, out, x=x, scale=scale, bias=bias, x_scale=x_scale, **parts)
+        _outputs.no_overlap(op, out, x=x, scale=scale, bias=bias, x_scale=x_scale, **parts)
     return _dispatch.call(
         op,
         plan.view.kind,
@@ -150,7 +150,7 @@ def _checked(
         _check.dtype(op, "bias", bias, "float32", "bfloat16")
         _check.shape(op, "bias", bias, (n,), ", one for each output")
     dtype = "float32" if int8 else _array.dtype_name(x)
-    _check.out(op, out, (p, v.shape[-2], n), dtype)
+    _outputs.out(op, out, (p, v.shape[-2], n), dtype)
     return _Plan(weight, (dtype, type(codes).__name__))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch
+from .. import _check, _dispatch, _outputs
 from .._types import Grid, Packed
 
 
@@ -42,8 +42,8 @@ def quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     op = "quantize"
     v = _check.weight(op, w, scale, out=out)
     _check.grid(op, grid)
-    _check.out(op, out, v.shape, "uint8")
-    _check.no_overlap(op, out, w=w, scale=scale)
+    _outputs.out(op, out, v.shape, "uint8")
+    _outputs.no_overlap(op, out, w=w, scale=scale)
     return _dispatch.call(
         op, v.kind, v.device, (), (scale,), out=out, w=w, scale=scale, grid=grid, view=v
     )
@@ -91,8 +91,8 @@ def dequantize(codes: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
         _check.dtype(op, "codes", codes, "uint8")
         data = codes
     v = _check.with_scale(op, v, scale, "codes")
-    _check.out(op, out, v.shape, "float32")
-    _check.no_overlap(op, out, codes=data, scale=scale)
+    _outputs.out(op, out, v.shape, "float32")
+    _outputs.no_overlap(op, out, codes=data, scale=scale)
     return _dispatch.call(
         op, v.kind, v.device, (), (scale,), out=out, codes=codes, scale=scale, grid=grid, view=v
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _array, _check, _dispatch
+from .. import _array, _check, _dispatch, _outputs
 
 
 @_dispatch.operation
@@ -44,10 +44,10 @@ def quantize_activation(x: Any, bits: int = 8, *, out: Any = None) -> tuple[Any,
     v = _check.view(op, "x", x, **{"out[0]": codes, "out[1]": x_scale})
     _check.dtype(op, "x", x, "float32", "bfloat16")
     bits = _check.integer(op, "bits", bits, 1, 9, "an int in 1..8")
-    _check.out(op, codes, v.shape, "int8", "out[0]")
-    _check.out(op, x_scale, v.shape[:-1], "float32", "out[1]")
-    _check.no_overlap(op, codes, "out[0]", x=x)
-    _check.no_overlap(op, x_scale, "out[1]", x=x, codes=codes)
+    _outputs.out(op, codes, v.shape, "int8", "out[0]")
+    _outputs.out(op, x_scale, v.shape[:-1], "float32", "out[1]")
+    _outputs.no_overlap(op, codes, "out[0]", x=x)
+    _outputs.no_overlap(op, x_scale, "out[1]", x=x, codes=codes)
     result: tuple[Any, Any] = _dispatch.call(
         op,
         v.kind,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch, _surrogate
+from .. import _check, _dispatch, _outputs, _surrogate
 
 
 @_dispatch.operation
@@ -45,9 +45,9 @@ def whitened_norm(
     views = []
     for g, a in zip(grads, scales, strict=True):
         views.append(_check.weight(op, g, a, name="grads", first=grads[0], out=out))
-    _check.out(op, out, (), "float32")
+    _outputs.out(op, out, (), "float32")
     if out is not None:
-        _check.apart(op, {"out": out}, {f"grads[{i}]": g for i, g in enumerate(grads)})
+        _outputs.apart(op, {"out": out}, {f"grads[{i}]": g for i, g in enumerate(grads)})
     first = views[0]
     return _dispatch.call(
         op,
