@@ -310,3 +310,13 @@ def test_torch_may_be_imported_after_fogzo_kernels():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("act_bits", [None, 8])
+def test_a_quantized_model_is_exported(act_bits):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 4))
+    fogzo.quantize_(model, fogzo.QuantConfig(bits=2, act_bits=act_bits))
+    x = torch.randn(3, 8)
+    exported = torch.export.export(model.eval(), (x,)).module()
+    assert torch.equal(exported(x), model(x))
