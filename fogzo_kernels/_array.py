@@ -55,18 +55,16 @@ def default_kind() -> str:
 
 
 def common_kind(op: str, **arrays: object) -> str:
-    """The kind that all arguments share; an argument that is None is left out."""
+    """The kind that all arguments share."""
     found: str | None = None
     first = ""
     for name, array in arrays.items():
-        if array is None:
-            continue
         this = kind(array)
         if this is None:
             _errors.fail(
                 op,
                 name,
-                f"is a {type(array).__name__}",
+                "is None" if array is None else f"is a {type(array).__name__}",
                 "a torch tensor or a NumPy array",
                 TypeError,
             )

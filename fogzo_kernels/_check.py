@@ -22,6 +22,7 @@ __all__ = ["choice", "fail", "is_int"]
 MAX_ELEMENTS = 2**35
 MIN_SCALE = 2.0**-100
 WORD = 2**32
+REQUIRED = ("scale", "grad", "differences")  # arrays that no operation goes without
 
 
 # not frozen: that would make these, of which every call needs one, four times as slow
@@ -102,10 +103,10 @@ def view(op: str, name: str, array: Any, **others: Any) -> View:
 
 
 def _place(op: str, name: str, array: Any, others: dict[str, Any]) -> tuple[str, str]:
-    """Kind and device type that an array shares with the others (each an array or None)."""
+    """Kind and device type that an array shares with the others (optional ones may be None)."""
     kinds = _array.KINDS  # of types met before; for another, common_kind below
     kind = kinds.get(type(array))
-    given = {argument: other for argument, other in others.items() if other is not None}
+    given = {name: other for name, other in others.items() if other is not None or name in REQUIRED}
     for other in given.values():
         if kinds.get(type(other)) != kind:
             kind = None
@@ -181,14 +182,14 @@ def _scaled_view(
     return None
 
 
-def scale_values(op: str, array: Any) -> None:
+def scale_values(op: str, array: Any, argument: str = "scale") -> None:
     """Refuse a CPU scale that is not finite, or under 2^-100 (its inverse would overflow)."""
     if math.prod(array.shape) == 0:
         return
     low, high = float(array.min()), float(array.max())
     if not (low >= MIN_SCALE and high < math.inf):
         bad = high if low >= MIN_SCALE else low
-        fail(op, "scale", f"has the value {bad}", "finite numbers >= 2^-100")
+        fail(op, argument, f"has the value {bad}", "finite numbers >= 2^-100")
 
 
 def integer(op: str, argument: str, value: Any, low: int, high: int, text: str) -> int:

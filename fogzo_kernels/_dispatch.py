@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 from . import _array, _check, _native
@@ -100,7 +100,7 @@ def call(
     kind: str,
     device: str,
     case: tuple[Any, ...],
-    scales: tuple[Any, ...] = (),
+    scales: Sequence[Any] = (),
     /,
     out: Any = None,
     **kwargs: Any,
@@ -116,10 +116,13 @@ def call(
         found = _chosen[key] = _choose(*key)
     backend, function = found
     if backend in ("cpu", "cuda"):
-        return function(**kwargs, out=out)
-    if device == "cpu":
-        for scale in scales:
-            _check.scale_values(op, scale)
+        try:
+            return function(**kwargs, out=out)
+        except ValueError as error:
+            refused = error
+        _check_values(op, device, scales)  # the launcher does not say which value
+        raise refused
+    _check_values(op, device, scales)
     if kind == "numpy":
         kwargs = {name: _array.to_torch(value) for name, value in kwargs.items()}
     import torch
@@ -132,6 +135,11 @@ def call(
         if out is not None:
             _array.store(result, _array.to_torch(out))
     return _array.prefer(out, _array.to_numpy(result) if kind == "numpy" else result)
+
+
+def _check_values(op: str, device: str, scales: Sequence[Any]) -> None:
+    for i, scale in enumerate(scales if device == "cpu" else ()):
+        _check.scale_values(op, scale, f"scales[{i}]" if len(scales) > 1 else "scale")
 
 
 def _choose(

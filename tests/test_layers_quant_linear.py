@@ -162,8 +162,9 @@ def test_half_precision_weights_are_refused():
         ({"act_bits": 3}, "QuantConfig: act_bits is 3, expected None, 8, 4, 2 or 1"),
         ({"act_bits": True}, "QuantConfig: act_bits is True, expected None, 8, 4, 2 or 1"),
         ({"act_bits": "int8"}, "QuantConfig: act_bits is 'int8', expected None, 8, 4, 2 or 1"),
-        ({"scale_value": 0.0}, "scale_value is 0.0, expected a finite number >= 2\\^-100"),
-        ({"scale_value": float("nan")}, "scale_value is nan, expected a finite number"),
+        ({"scale_value": 0.0}, "scale_value is 0.0, expected a number from 2\\^-100 to 2\\^100"),
+        ({"scale_value": float("nan")}, "scale_value is nan, expected a number from"),
+        ({"scale_value": 1e39}, "scale_value is 1e\\+39, expected a number from"),
         (
             {"scale": "absmax", "scale_value": 1.0},
             "scale_value is 1.0 for scale 'absmax', expected",
@@ -181,3 +182,11 @@ def test_config_refuses(options, text):
 def test_a_group_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="group_size is 3, which does not divide the 8 inputs"):
         QuantLinear(8, 6, config=QuantConfig(granularity="group", group_size=3))
+
+
+def test_a_config_of_another_type_is_refused():
+    with pytest.raises(TypeError, match="QuantLinear: config is a int, expected a QuantConfig"):
+        QuantLinear(4, 2, config=3)
+    text = "QuantLinear.from_linear: config is a dict, expected a QuantConfig"
+    with pytest.raises(TypeError, match=text):
+        QuantLinear.from_linear(nn.Linear(4, 2), {})

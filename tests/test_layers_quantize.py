@@ -191,3 +191,11 @@ def test_the_fast_path_of_eval_mode_does_not_skip_quantized_layers(padding):
     latent = encoder().eval()
     latent.load_state_dict({k: v for k, v in model.state_dict().items() if "scale" not in k})
     assert (latent(x, src_key_padding_mask=mask)[kept] - slow[kept]).abs().max() > 0.1
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_an_empty_weight_is_named():
+    model = nn.Sequential(nn.Linear(0, 2))
+    with pytest.raises(ValueError, match=r"quantize_: 0.weight has shape \(2, 0\), expected"):
+        fogzo.quantize_(model, QuantConfig(bits=2))
+    assert type(model[0]) is nn.Linear

@@ -38,12 +38,35 @@ def test_the_unbroken_call_is_taken(op):
     "value", [0.0, -0.5, 2.0**-101, math.nan, math.inf, -math.inf], ids=lambda v: f"{v}"
 )
 def test_scale_values(op, value):
-    with pytest.raises(ValueError, match=rf"^{op}: scale has ") as caught:
-        OPS[op](**given_scale(op, scale([1.0], [1.0], [value], [1.0])))
-    assert "2^-100" in str(caught.value)
-    with fk.use_backend("reference"):
-        refuse(op, f"scale has the value {value}, expected finite numbers >= 2^-100",
-               **given_scale(op, scale(*[[value]] * 4)))  # fmt: skip
+    text = f"scale has the value {value}, expected finite numbers >= 2^-100"
+    for backend in ("auto", "reference"):
+        with fk.use_backend(backend):
+            refuse(op, text, **given_scale(op, scale([1.0], [1.0], [value], [1.0])))
+
+
+def test_a_bad_scale_of_many_is_named_by_its_place():
+    for op in ("perturb_quantize_many", "assemble_gradient_many"):
+        text = "scales[1] has the value nan, expected finite numbers >= 2^-100"
+        refuse(op, text, scales=[scale(), scale(math.nan)[0]])
+
+
+ABSENT = [
+    ("quantize", "w"), ("quantize", "scale"), ("fake_quantize", "w"), ("fake_quantize", "scale"),
+    ("perturb_quantize", "w"), ("perturb_quantize", "scale"), ("fake_quantize_backward", "grad"), ("perturb_quantize", "grad"), ("compute_scale", "w"),
+    ("dequantize", "codes"), ("assemble_gradient", "grad"), ("assemble_gradient", "differences"),
+    ("probe_matmul", "x"), ("probe_matmul", "codes"), ("probe_matmul", "scale"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "name"), ABSENT)
+def test_none_in_place_of_an_array(op, name):
+    refuse(op, f"{name} is None, expected {ARRAY}", TypeError, **{name: None})
+
+
+@pytest.mark.parametrize("op", [fk.hadamard, fk.quantize_activation, lambda x: fk.pack(x, 2)])
+def test_none_in_place_of_the_only_array(op):
+    with pytest.raises(TypeError, match=f" is None, expected {ARRAY}"):
+        op(None)
 
 
 @pytest.mark.parametrize("op", SCALED)
@@ -194,7 +217,7 @@ def test_lists_of_whitened_norm():
 def test_a_bad_scale_late_in_a_list_leaves_every_output_alone(op):
     shape = (2, *SHAPE) if op == "perturb_quantize_many" else SHAPE
     outs = [torch.full(shape, 165.0) for _ in range(2)]
-    with pytest.raises(ValueError, match="scale has"):
+    with pytest.raises(ValueError, match=r"scales\[1\] has"):
         OPS[op](scales=[scale(), scale(*[[0.0]] * 4)], outs=outs)
     assert all((out == 165).all() for out in outs)
 

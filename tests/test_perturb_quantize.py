@@ -250,6 +250,12 @@ def test_counts_of_tensors_without_a_grid_are_zero(backend):
     )  # fmt: skip
     assert counts[0].tolist() == [0, 0]
     assert (counts[1] > 0).all()
+    counts = torch.full((1, 2), -7)
+    fk.perturb_quantize_many(
+        [w], [w], [one], None, "identity", tensors=[0], seed=SEED, step=0, gamma=0.5, norm=1.0,
+        flip_counts=counts,
+    )  # fmt: skip
+    assert counts.tolist() == [[0, 0]]
 
 
 def test_tensors_of_one_shape_are_perturbed_differently(backend):

@@ -64,7 +64,7 @@ def _run(op: str, calls: list[dict[str, Any]], outs: list[Any], counts: Any) -> 
         _array.threads(),
     )
     _native.raise_on(op, "_cpu", status)
-    if counts is not None and len(calls) > 1:
+    if counts is not None:
         for i, call in enumerate(calls):
             if call["grid"] is None:
                 counts[i] = 0

@@ -26,7 +26,8 @@ def probe_matmul(
 
     Args:
         x: float32, bfloat16 or int8 activations [M, K] (shared by all sides) or [P, M, K].
-        codes: uint8 [N, K] or [P, N, K], a Packed of that shape, or a Flips of a [N, K] weight.
+        codes: uint8 [N, K] or [P, N, K], a Packed of that shape, or a Flips of a [N, K] weight;
+            codes beyond the grid's levels multiply by values of no meaning, which backends choose.
         scale: float32 > 0 in the unit of w: (), [N, 1] or [N, G, 1] with G dividing K.
         grid: the grid the codes belong to.
         bias: None or [N], float32 (or x's dtype).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import fogzo_kernels as fk
@@ -79,9 +78,9 @@ class QuantConfig:
             _check.fail(op, "scale_value", got, "None (only scale 'fixed' takes one)")
         value = self.scale_value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            _check.fail(op, "scale_value", f"is {value!r}", "a float >= 2^-100", TypeError)
-        if not (math.isfinite(value) and value >= _check.MIN_SCALE):
-            _check.fail(op, "scale_value", f"is {value!r}", "a finite number >= 2^-100")
+            _check.fail(op, "scale_value", f"is {value!r}", "a float", TypeError)
+        if not _check.MIN_SCALE <= value <= 1 / _check.MIN_SCALE:  # its multiples are finite too
+            _check.fail(op, "scale_value", f"is {value!r}", "a number from 2^-100 to 2^100")
 
     @property
     def values(self) -> fk.Grid:
@@ -101,3 +100,13 @@ class QuantConfig:
     def dynamic(self) -> bool:
         """Whether the scale follows W at every forward."""
         return self.scale != "fixed"
+
+
+def given_config(op: str, config: object) -> QuantConfig:
+    """The config, QuantConfig() for None; anything else is refused."""
+    if config is None:
+        return QuantConfig()
+    if not isinstance(config, QuantConfig):
+        got = f"is a {type(config).__name__}"
+        _check.fail(op, "config", got, "a QuantConfig", TypeError)
+    return config

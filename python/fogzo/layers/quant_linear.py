@@ -11,7 +11,7 @@ import fogzo_kernels as fk
 from fogzo_kernels import _check
 
 from ..autograd import fake_quantize, integer_linear
-from .config import QuantConfig
+from .config import QuantConfig, given_config
 
 M = TypeVar("M", bound=nn.Module)
 HALVES = (torch.bfloat16, torch.float16)
@@ -81,8 +81,9 @@ class QuantLinear(nn.Linear):
         config: QuantConfig | None = None,
         device: Any = None,
     ) -> None:
+        config = given_config("QuantLinear", config)
         super().__init__(in_features, out_features, bias=bias, device=device, dtype=torch.float32)
-        become_quantized(self, config if config is not None else QuantConfig())
+        become_quantized(self, config)
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, config: QuantConfig | None = None) -> QuantLinear:
@@ -95,7 +96,8 @@ class QuantLinear(nn.Linear):
         if type(linear) is not nn.Linear:
             got = f"is a {type(linear).__name__}"
             _check.fail("QuantLinear.from_linear", "linear", got, "an nn.Linear", TypeError)
-        return become_quantized(_shallow_copy(linear), config if config else QuantConfig())
+        config = given_config("QuantLinear.from_linear", config)
+        return become_quantized(_shallow_copy(linear), config)
 
     def to_linear(self, quantized: bool = False) -> nn.Linear:
         """An nn.Linear with this layer's latent weight (shared), or with a copy of Q(W).

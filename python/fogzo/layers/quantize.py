@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fogzo_kernels import _check
 
-from .config import QuantConfig
+from .config import QuantConfig, given_config
 from .fast_path import disable_fast_path
 from .layout import Holder, Layout, check_model
 from .quant_linear import QuantLinear, become_quantized, check_latent, initial_scale
@@ -46,10 +46,7 @@ def quantize_(
         >>> quantize_(nn.Sequential(nn.Linear(4, 2)), QuantConfig(bits=2))[0].grid.bits
         2
     """
-    config = QuantConfig() if config is None else config
-    if not isinstance(config, QuantConfig):
-        got = f"is a {type(config).__name__}"
-        _check.fail("quantize_", "config", got, "a QuantConfig", TypeError)
+    config = given_config("quantize_", config)
     check_model("quantize_", model)
     if not callable(filter_fn):
         got = f"is {filter_fn!r}"
@@ -86,6 +83,9 @@ def quantize_(
 
 def _first_scale(weight: Tensor, config: QuantConfig, name: str) -> Tensor:
     check_latent(weight, "quantize_", name)
+    if not weight.numel():
+        got = f"has shape {tuple(weight.shape)}"
+        _check.fail("quantize_", name, got, "at least one element")
     if not weight.is_meta and not torch.isfinite(weight).all():
         _check.fail("quantize_", name, "has values that are not finite", "finite numbers")
     return initial_scale(weight, config, "quantize_", name)
