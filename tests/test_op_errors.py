@@ -52,9 +52,10 @@ def test_a_bad_scale_of_many_is_named_by_its_place():
 
 ABSENT = [
     ("quantize", "w"), ("quantize", "scale"), ("fake_quantize", "w"), ("fake_quantize", "scale"),
-    ("perturb_quantize", "w"), ("perturb_quantize", "scale"), ("fake_quantize_backward", "grad"), ("perturb_quantize", "grad"), ("compute_scale", "w"),
-    ("dequantize", "codes"), ("assemble_gradient", "grad"), ("assemble_gradient", "differences"),
-    ("probe_matmul", "x"), ("probe_matmul", "codes"), ("probe_matmul", "scale"),
+    ("perturb_quantize", "w"), ("perturb_quantize", "scale"), ("perturb_quantize", "grad"),
+    ("fake_quantize_backward", "grad"), ("compute_scale", "w"), ("dequantize", "codes"),
+    ("assemble_gradient", "grad"), ("assemble_gradient", "differences"), ("probe_matmul", "x"),
+    ("probe_matmul", "codes"), ("probe_matmul", "scale"),
 ]  # fmt: skip
 
 
