@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+TRITON ?= triton==3.9.0
 DEMO_ARGS ?= train mnist --estimators ste,fogzo,n-spsa --steps 4000 --seeds 3
 PYTEST_ARGS ?=
 SECONDS ?= 60
@@ -18,12 +19,14 @@ ASAN_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm per
   threads memory native)
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
-.PHONY: help demo test venv-test check lint cpp-test asan fuzz static package docs mutants gpu clean
+.PHONY: help demo test venv-test venv-triton check lint cpp-test asan fuzz static triton-test package \
+  docs mutants gpu clean
 
 help:
 	@echo "make demo      train MNIST with three estimators in about two minutes"
 	@echo "make test      run the tests (under 10 minutes)"
 	@echo "make check     lint, sanitizers, fuzzing, static checks, packaging, docs"
+	@echo "make triton-test   run the Triton kernels in Triton's interpreter, on the CPU"
 	@echo "make mutants   plant faults and see the tests fail"
 	@echo "make gpu       GPU tests and bench with this python's own tools, OUT=DIR"
 	@echo "PYTHON=python3.12 and TORCH='torch==2.12.0' choose another interpreter and torch"
@@ -42,14 +45,14 @@ venv-test:
 	@$(TOOLS)/venv.sh $(PYTHON) $(TEST) "$(TORCH)" -e ".[test,train]" pybind11 cmake ninja
 
 check: venv-test
-	@for part in lint static cpp-test asan fuzz package docs; do \
+	@for part in lint static cpp-test asan fuzz triton-test package docs; do \
 	  echo "== $$part"; $(MAKE) --no-print-directory $$part-only || exit 1; done
 	@echo "== all checks passed"
 
-lint cpp-test asan fuzz static package docs: %: venv-test
+lint cpp-test asan fuzz static triton-test package docs: %: venv-test
 	@$(MAKE) --no-print-directory $*-only
 
-.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only package-only docs-only
+.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only triton-test-only package-only docs-only
 lint-only:
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy fogzo_kernels python/fogzo python/fogzo_command bench tests/tools setup.py
@@ -73,13 +76,20 @@ static-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/cpp
 	$(TEST)/bin/python $(TOOLS)/static_check.py build/cpp
 
+# Kernels in Triton's interpreter, on the CPU; it prints how many of them were run.
+triton-test-only: venv-triton
+	FOGZO_EVERY_KERNEL=1 OMP_NUM_THREADS=1 $(TEST)/bin/pytest -q tests/triton
+
+venv-triton: venv-test
+	@$(TEST)/bin/python $(PIP) "$(TRITON)"
+
 package-only:
 	$(TEST)/bin/python $(TOOLS)/package_check.py
 
 docs-only:
 	$(TEST)/bin/pytest -q tests/test_docs.py
 
-mutants: venv-test
+mutants: venv-triton
 	$(TEST)/bin/python $(TOOLS)/mutants.py $(MUTANTS)
 
 gpu:

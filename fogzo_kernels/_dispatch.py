@@ -164,7 +164,7 @@ def refuses(
     reason = why_not(backend)
     if reason is not None:
         return reason
-    if backend != "reference" and device not in {"cpu": ("cpu",)}.get(backend, ("cuda",)):
+    if backend != "reference" and device != device_of(backend):
         return f"the arrays are on {device}"
     if backend == "triton" and kind == "numpy":
         return "it takes torch tensors only"
@@ -198,6 +198,12 @@ def has_kernel(op: str, device: str = "cpu") -> bool:
             for backend in order
         )
     return found
+
+
+def device_of(backend: str) -> str:
+    """Device type of the arrays that a kernel backend takes."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    return "cpu" if backend == "cpu" or (backend == "triton" and interpreted) else "cuda"
 
 
 def _room(op: str, backend: str) -> Any:
@@ -239,12 +245,10 @@ def why_not(backend: str) -> str | None:
 def _why_not_triton() -> str | None:
     import torch
 
-    if not torch.cuda.is_available():
+    if device_of("triton") == "cuda" and not torch.cuda.is_available():
         return "no CUDA device"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed: pip install triton"
-    if not any(_room(op, "triton") for op in OPS):
-        return "this release has no triton kernel"
     return None
 
 
@@ -268,11 +272,6 @@ def capabilities() -> dict[str, dict[str, str | None]]:
         True
     """
     return {
-        op: {
-            name: refuses(
-                op, name, "torch", "cpu" if name in ("cpu", "reference") else "cuda", None
-            )
-            for name in BACKENDS
-        }
+        op: {name: refuses(op, name, "torch", device_of(name), None) for name in BACKENDS}
         for op in OPS
     }

@@ -1,0 +1,141 @@
+"""How each Triton kernel is launched: one table by kernel and architecture, in place of autotuning.
+
+``python -m fogzo_kernels._launch`` prints it. A kernel declares itself as a ``Kernel`` in the
+KERNELS of its ``triton_kernel.py``, with the signatures that stand for its use: the interpreter's
+coverage and the compilation without a GPU count the same list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import _dispatch
+
+INTERPRETER = 0  # the architecture of TRITON_INTERPRET=1
+ARCHITECTURES = (80, 90, 100)
+launched: set[str] = set()  # names of the kernels that have run in this process
+
+
+@dataclass(frozen=True)
+class Row:
+    """Block sizes (constexprs of the kernel), warps of a program, software pipeline stages."""
+
+    blocks: Mapping[str, int]
+    warps: int = 4
+    stages: int = 1
+
+
+def _rows(gpu: Row, interpreter: Row, **architectures: Row) -> dict[int, Row]:
+    """The same row on every GPU, those named sm_<number> excepted."""
+    rows = {INTERPRETER: interpreter, **dict.fromkeys(ARCHITECTURES, gpu)}
+    return {**rows, **{int(name[3:]): row for name, row in architectures.items()}}
+
+
+# kernel -> architecture -> row. Not yet measured on a GPU.
+TABLE: dict[str, dict[int, Row]] = {
+    "noise": _rows(Row({"TILES": 4}), Row({"TILES": 16})),
+}
+
+
+def pick(kernel: str, arch: int) -> Row:
+    """The row of a kernel; an architecture that has none takes the nearest older one's."""
+    rows = TABLE[kernel]
+    known = [number for number in rows if INTERPRETER < number <= arch]
+    if arch == INTERPRETER:
+        return rows[INTERPRETER]
+    return rows[max(known) if known else min(number for number in rows if number)]
+
+
+@functools.cache
+def architecture(device: Any) -> int:
+    """90 for compute capability 9.0, or INTERPRETER."""
+    if device.type == "cpu":
+        return INTERPRETER
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+@dataclass(frozen=True)
+class Case:
+    """One compilation that stands for a use: argument types, constexprs but for the block sizes.
+
+    types: "*fp32", "i64", "fp32" ... by argument; an argument that is None is a constexpr None.
+    aligned: arguments known to be divisible by 16. loads16: whether its large loads are contiguous,
+    so that their machine code must move 16 bytes a thread.
+    """
+
+    name: str
+    types: Mapping[str, str]
+    constexprs: Mapping[str, Any]
+    aligned: tuple[str, ...] = ()
+    loads16: bool = True
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel, the row of TABLE it is launched by, and the cases it is compiled for.
+
+    exact: its arithmetic is the contract's (DESIGN section 3), bit for bit.
+    """
+
+    name: str
+    function: Any
+    cases: tuple[Case, ...]
+    exact: bool = True
+
+    def pick(self, device: Any) -> Row:
+        return pick(self.name, architecture(device))
+
+    def launch(self, device: Any, programs: int, **arguments: Any) -> None:
+        """Run programs 0 .. programs - 1 on the device's current stream; none for 0."""
+        if programs == 0:
+            return
+        row = self.pick(device)
+        launched.add(self.name)
+        with _on(device):
+            self.function[(programs,)](
+                **arguments,
+                **row.blocks,
+                num_warps=row.warps,
+                num_stages=row.stages,
+                enable_fp_fusion=False,
+            )
+
+
+def _on(device: Any) -> Any:
+    if device.type == "cpu":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.cuda.device(device)
+
+
+def kernels() -> tuple[Kernel, ...]:
+    """Every kernel of the package; imports triton."""
+    found: list[Kernel] = []
+    for room in dict.fromkeys(_dispatch.OPS.values()):
+        name = f"{__package__}.{room}.triton_kernel"
+        if importlib.util.find_spec(name) is not None:
+            found += importlib.import_module(name).KERNELS
+    return tuple(found)
+
+
+def main() -> None:
+    print(f"{'kernel':24} {'arch':>11}  {'blocks':32} {'warps':>5} {'stages':>6}")
+    for kernel, rows in TABLE.items():
+        for arch, row in sorted(rows.items()):
+            name = "interpreter" if arch == INTERPRETER else f"sm_{arch}"
+            blocks = " ".join(f"{block}={size}" for block, size in row.blocks.items())
+            print(f"{kernel:24} {name:>11}  {blocks:32} {row.warps:>5} {row.stages:>6}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Grids: bins x -> code 0 .. levels - 1 -> value. NaN takes code 0 on every grid."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# numbers of fogzo_kernels._types.KINDS, and one for no grid
+SIGN = tl.constexpr(0)
+TERNARY = tl.constexpr(1)
+MID_TREAD = tl.constexpr(2)
+MID_RISE = tl.constexpr(3)
+NO_GRID = tl.constexpr(4)
+ROUND_TO_EVEN = tl.constexpr(12582912.0)  # 1.5 * 2^23
+
+
+@triton.jit
+def code_of(x, KIND: tl.constexpr, BITS: tl.constexpr):
+    """int32 code of x, float32 bins."""
+    if KIND == SIGN:
+        return (x >= 0.0).to(tl.int32)
+    low: tl.constexpr = -1.0 if KIND == TERNARY else -1.0 * (1 << (BITS - 1))
+    high: tl.constexpr = 1.0 if KIND == TERNARY else 1.0 * ((1 << (BITS - 1)) - 1)
+    if KIND == MID_RISE:
+        x = x - 0.5
+    x = tl.where(x > low, x, low)  # NaN compares false and becomes the lowest
+    x = tl.where(x < high, x, high)
+    rounded = (x + ROUND_TO_EVEN) - ROUND_TO_EVEN
+    return (rounded - low).to(tl.int32)
+
+
+@triton.jit
+def value_of(code, KIND: tl.constexpr, BITS: tl.constexpr):
+    """The value of an integer code, in bins, float32: exact, and +0 for zero."""
+    position = code.to(tl.float32)
+    if KIND == SIGN:
+        return position * 2.0 - 1.0
+    if KIND == TERNARY:
+        return position - 1.0
+    half: tl.constexpr = 1.0 * (1 << (BITS - 1))
+    if KIND == MID_RISE:
+        return position - (half - 0.5)
+    return position - half
+
+
+@triton.jit
+def v_min_of(KIND: tl.constexpr, BITS: tl.constexpr):
+    """Lowest value, in bins, a float32 scalar."""
+    return value_of(tl.full((), 0, tl.int32), KIND, BITS)
+
+
+@triton.jit
+def v_max_of(KIND: tl.constexpr, BITS: tl.constexpr):
+    """Highest value, in bins, a float32 scalar."""
+    last: tl.constexpr = 1 if KIND == SIGN else (2 if KIND == TERNARY else (1 << BITS) - 1)
+    return value_of(tl.full((), last, tl.int32), KIND, BITS)

@@ -1,0 +1,117 @@
+"""Which elements a program has: tiles of 1,024 element numbers of one of many tensors.
+
+A tensor whose rows follow each other in the numbering (row_pitch = columns) is one segment, else
+each row is one. Programs are numbered through all tensors: tensor, then segment, then T tiles.
+Columns of the table, int64, one row a tensor, are those of ``table.COLUMNS``.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+COLUMNS = (
+    "start",  # number of the first program
+    "programs",  # programs of one segment
+    "segment",  # elements of one segment
+    "pitch",  # element numbers from one segment's start to the next's
+    "offset",  # element number of the first element
+    "numel",  # elements of the tensor
+    "group",  # elements that share a scale
+    "tensor",  # number of the tensor
+    "w",  # addresses
+    "grad",
+    "scale",
+    "out",
+    "count",
+)
+WIDTH = tl.constexpr(len(COLUMNS))
+START = tl.constexpr(COLUMNS.index("start"))
+PROGRAMS = tl.constexpr(COLUMNS.index("programs"))
+SEGMENT = tl.constexpr(COLUMNS.index("segment"))
+PITCH = tl.constexpr(COLUMNS.index("pitch"))
+OFFSET = tl.constexpr(COLUMNS.index("offset"))
+NUMEL = tl.constexpr(COLUMNS.index("numel"))
+GROUP = tl.constexpr(COLUMNS.index("group"))
+TENSOR = tl.constexpr(COLUMNS.index("tensor"))
+W = tl.constexpr(COLUMNS.index("w"))
+GRAD = tl.constexpr(COLUMNS.index("grad"))
+SCALE = tl.constexpr(COLUMNS.index("scale"))
+OUT = tl.constexpr(COLUMNS.index("out"))
+COUNT = tl.constexpr(COLUMNS.index("count"))
+
+
+@triton.jit
+def find_row(table, program, STEPS: tl.constexpr):
+    """Address of the table row of a program's tensor: 2^STEPS is at least the number of rows.
+
+    The table is padded to 2^STEPS rows whose start no program reaches.
+    """
+    index = tl.full((), 0, tl.int32)
+    for step in tl.static_range(STEPS):
+        middle = index + (1 << (STEPS - 1 - step))
+        index = tl.where(program >= tl.load(table + middle * WIDTH + START), middle, index)
+    return table + index * WIDTH
+
+
+@triton.jit
+def size_at(row, COLUMN: tl.constexpr, ALIGNED: tl.constexpr):
+    """A size of the table, said to be a multiple of 16 elements where ALIGNED."""
+    size = tl.load(row + COLUMN)
+    if ALIGNED:
+        size = tl.multiple_of(size, 16)
+    return size
+
+
+@triton.jit
+def array_at(row, COLUMN: tl.constexpr, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
+    """An array's pointer, at a multiple of 16 bytes where ALIGNED."""
+    pointer = tl.load(row + COLUMN).to(tl.pointer_type(TYPE))
+    if ALIGNED:
+        pointer = tl.multiple_of(pointer, 16)
+    return pointer
+
+
+@triton.jit
+def place(row, program, TILES: tl.constexpr, ALIGNED: tl.constexpr):
+    """First tile's number; local number of its first element (may be below the segment's start);
+    segment's first and one-past-last local numbers: int64 scalars."""
+    inside = program - tl.load(row + START)
+    programs = tl.load(row + PROGRAMS)
+    number = inside // programs
+    length = size_at(row, SEGMENT, ALIGNED)
+    first = size_at(row, OFFSET, ALIGNED) + number * size_at(row, PITCH, ALIGNED)
+    tile = first // 1024 + (inside - number * programs) * TILES
+    begin = number * length
+    return tile, begin + tile * 1024 - first, begin, begin + length
+
+
+@triton.jit
+def steps_in(LANES: tl.constexpr, RUN: tl.constexpr):
+    """int32 [8, LANES / RUN]: distance of every RUN-th element of a program from its first."""
+    lane = tl.arange(0, LANES // RUN) * RUN
+    return ((lane // 128) * 1024 + lane % 128)[None, :] + (tl.arange(0, 8) * 128)[:, None]
+
+
+@triton.jit
+def scale_index(lead, ahead, group):
+    """Index, int64, of the scale of local elements lead + ahead: (lead + ahead) // group.
+
+    lead: int64 scalar; ahead: int32 tensor below 2^30; one 64-bit division serves them all.
+    Elements before 0 (masked by the caller) get some index.
+    """
+    before = tl.maximum(lead, 0) // group
+    left = tl.minimum(group - (lead - before * group), 1 << 30).to(tl.int32)
+    beyond = ahead - left
+    period = tl.minimum(group, 1 << 30).to(tl.uint32)
+    further = tl.maximum(beyond, 0).to(tl.uint32) // period
+    return before + tl.where(beyond < 0, 0, further.to(tl.int64) + 1)
+
+
+@triton.jit
+def spread_runs(values, RUN: tl.constexpr):
+    """[R, L] -> [R, L * RUN], each value RUN times."""
+    if RUN == 1:
+        return values
+    wide = tl.broadcast_to(values[:, :, None], [values.shape[0], values.shape[1], RUN])
+    return tl.reshape(wide, [values.shape[0], values.shape[1] * RUN])

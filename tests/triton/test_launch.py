@@ -1,0 +1,59 @@
+"""The launch table and the list of kernels: complete, and each names the other's entries."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from fogzo_kernels import _launch
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNELS = _launch.kernels()
+
+
+def jitted(path: Path) -> set[str]:
+    """Functions under triton.jit that are kernels, not device functions: named *_kernel."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            decorators = " ".join(ast.unparse(d) for d in node.decorator_list)
+            if "triton.jit" in decorators and node.name.endswith("_kernel"):
+                found.add(node.name)
+    return found
+
+
+def test_every_kernel_declares_itself():
+    """By the name of its function, and once."""
+    written = set()
+    for path in (ROOT / "fogzo_kernels").glob("*/triton_kernel.py"):
+        written |= jitted(path)
+    declared = [f"{kernel.name}_kernel" for kernel in KERNELS]
+    assert sorted(declared) == sorted(written)
+    assert sorted(kernel.name for kernel in KERNELS) == sorted(_launch.TABLE)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_cases_name_every_argument_once(kernel):
+    assert kernel.cases
+    for arch in (_launch.INTERPRETER, *_launch.ARCHITECTURES):
+        blocks = _launch.pick(kernel.name, arch).blocks
+        for case in kernel.cases:
+            named = [*case.types, *case.constexprs, *blocks]
+            assert sorted(named) == sorted(kernel.function.arg_names), case.name
+
+
+def test_an_architecture_without_a_row_takes_an_older_one():
+    rows = _launch.TABLE["noise"]
+    assert _launch.pick("noise", 86) is rows[80]
+    assert _launch.pick("noise", 120) is rows[100]
+    assert _launch.pick("noise", 75) is rows[80]
+    assert _launch.pick("noise", _launch.INTERPRETER) is rows[_launch.INTERPRETER]
+
+
+def test_the_table_prints_a_line_for_each_row(capsys):
+    _launch.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + sum(len(rows) for rows in _launch.TABLE.values())
+    assert any("noise" in line and "sm_90" in line and "TILES=" in line for line in lines)
