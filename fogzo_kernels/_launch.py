@@ -39,7 +39,21 @@ def _rows(gpu: Row, interpreter: Row, **architectures: Row) -> dict[int, Row]:
 
 # kernel -> architecture -> row. Not yet measured on a GPU.
 TABLE: dict[str, dict[int, Row]] = {
-    "noise": _rows(Row({"TILES": 4}), Row({"TILES": 16})),
+    "noise": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
+    "perturb_quantize": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
+    "count_flips": _rows(Row({"BLOCK": 4096}), Row({"BLOCK": 1024})),
+    "find_flips": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 1024})),
+    "assemble_gradient": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
+    "whitened_norm_part": _rows(Row({"BLOCK": 1024, "LOOPS": 16}), Row({"BLOCK": 512, "LOOPS": 4})),
+    "whitened_norm_total": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 16})),
+    "quantize": _rows(Row({"BLOCK": 4096}), Row({"BLOCK": 2048})),
+    "dequantize": _rows(Row({"BLOCK": 4096}), Row({"BLOCK": 2048})),
+    "fake_quantize": _rows(Row({"BLOCK": 4096}), Row({"BLOCK": 2048})),
+    "fake_quantize_backward": _rows(Row({"BLOCK": 2048}), Row({"BLOCK": 1024})),
+    "scale_gradient_part": _rows(Row({"BLOCK": 1024, "LOOPS": 8}), Row({"BLOCK": 64, "LOOPS": 4})),
+    "scale_gradient_total": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 16})),
+    "pack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
+    "unpack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
 }
 
 

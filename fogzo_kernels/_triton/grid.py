@@ -17,30 +17,31 @@ ROUND_TO_EVEN = tl.constexpr(12582912.0)  # 1.5 * 2^23
 @triton.jit
 def code_of(x, KIND: tl.constexpr, BITS: tl.constexpr):
     """int32 code of x, float32 bins."""
+    low: tl.constexpr = -1.0 if KIND <= TERNARY else -1.0 * (1 << (BITS - 1))
+    high: tl.constexpr = 1.0 if KIND <= TERNARY else 1.0 * ((1 << (BITS - 1)) - 1)
     if KIND == SIGN:
-        return (x >= 0.0).to(tl.int32)
-    low: tl.constexpr = -1.0 if KIND == TERNARY else -1.0 * (1 << (BITS - 1))
-    high: tl.constexpr = 1.0 if KIND == TERNARY else 1.0 * ((1 << (BITS - 1)) - 1)
-    if KIND == MID_RISE:
-        x = x - 0.5
-    x = tl.where(x > low, x, low)  # NaN compares false and becomes the lowest
-    x = tl.where(x < high, x, high)
-    rounded = (x + ROUND_TO_EVEN) - ROUND_TO_EVEN
-    return (rounded - low).to(tl.int32)
+        code = (x >= 0.0).to(tl.int32)
+    else:
+        if KIND == MID_RISE:
+            x = x - 0.5
+        x = tl.where(x > low, x, low)  # NaN compares false and becomes the lowest
+        x = tl.where(x < high, x, high)
+        rounded = (x + ROUND_TO_EVEN) - ROUND_TO_EVEN
+        code = (rounded - low).to(tl.int32)
+    return code
 
 
 @triton.jit
 def value_of(code, KIND: tl.constexpr, BITS: tl.constexpr):
     """The value of an integer code, in bins, float32: exact, and +0 for zero."""
-    position = code.to(tl.float32)
+    half: tl.constexpr = 1.0 if KIND <= TERNARY else 1.0 * (1 << (BITS - 1))
     if KIND == SIGN:
-        return position * 2.0 - 1.0
-    if KIND == TERNARY:
-        return position - 1.0
-    half: tl.constexpr = 1.0 * (1 << (BITS - 1))
-    if KIND == MID_RISE:
-        return position - (half - 0.5)
-    return position - half
+        value = code.to(tl.float32) * 2.0 - 1.0
+    elif KIND == MID_RISE:
+        value = code.to(tl.float32) - (half - 0.5)
+    else:
+        value = code.to(tl.float32) - half
+    return value
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""The noise contract on tiles of 1,024 element numbers: e * u of each, and a probe's factors.
+"""The noise contract on tiles of 1,024 element numbers: e * u of each.
 
 A program holds T whole tiles as [8, 128 T]: row j, lane l is element
 1024 (tile + l // 128) + 128 j + l % 128. So one Philox block serves the 8 rows of its lane, and
@@ -17,8 +17,6 @@ HARDTANH = tl.constexpr(2)
 TANH = tl.constexpr(3)
 APPROX_SIGN = tl.constexpr(4)
 RADEMACHER = tl.constexpr(1)
-WHOLE_PROBE = tl.constexpr(0xFFFFFFFF)
-MIN_NORM = tl.constexpr(2.0**-100)
 
 
 @triton.jit
@@ -46,49 +44,24 @@ def scaled_noise(
         word = tl.where(part < 8, tl.where(part < 4, c0, c1), tl.where(part < 12, c2, c3))
         bit = (word[None, :] >> ((part % 4) * 8)[None, :].to(tl.uint32)) >> row.to(tl.uint32)
         e = tl.full((), RADIUS, tl.float32)
-        return tl.where((bit & 1) == 1, -e, e)
-    block = tiles * 128 + lane % 128
-    c0, c1, c2, c3 = philox(key0, key1, block.to(tl.uint32), probe, step, tensor)
-    low = tl.where(row < 2, c0[None, :], c1[None, :])
-    high = tl.where(row < 6, c2[None, :], c3[None, :])
-    word = tl.where(row < 4, low, high)
-    half = (word >> ((row & 1) * 16).to(tl.uint32)) & 0xFFFF
-    odd = half.to(tl.int32) * 2 - 65535
-    z = odd.to(tl.float32) * (1.0 / 65536)  # a power of two: exact
-    if SURROGATE == HARDTANH:
-        return z
-    if SURROGATE == TANH:
-        magnitude = tl.load(table + ((tl.abs(odd) - 1) >> 1))
-        return tl.where(odd < 0, -magnitude, magnitude)
-    if SURROGATE == APPROX_SIGN:
-        magnitude = 1.0 - tl.sqrt_rn(1.0 - tl.abs(z))
-        return tl.where(odd < 0, -magnitude, magnitude)
-    return z * 0.5
-
-
-@triton.jit
-def gamma_factors(c1, b, gamma_at, RADIUS: tl.constexpr):
-    """float32(e sqrt(1 - gamma)), float32(sqrt(gamma)): in float64 where gamma is in memory."""
-    if gamma_at is not None:
-        gamma = tl.load(gamma_at)
-        c1 = (tl.full((), RADIUS, tl.float64) * tl.sqrt(1.0 - gamma)).to(tl.float32)
-        b = tl.sqrt(gamma).to(tl.float32)
-    return c1, b
-
-
-@triton.jit
-def norm_of(norm, norm_at):
-    if norm_at is not None:
-        norm = tl.load(norm_at)
-    return norm
-
-
-@triton.jit
-def gradient_factor(key0, key1, probe, step, c1, norm):
-    """A = 0 where N < 2^-100, else (c1 * s) / N, s = +-1 the probe's sign; float32 scalar."""
-    block = tl.full((), 0, tl.uint32)
-    tensor = tl.full((), WHOLE_PROBE, tl.uint32)
-    word, _, _, _ = philox(key0, key1, block, probe, step, tensor)
-    signed = tl.where((word >> 31) == 1, -c1, c1)
-    small = norm < MIN_NORM
-    return tl.where(small, 0.0, tl.div_rn(signed, tl.where(small, 1.0, norm)))
+        eu = tl.where((bit & 1) == 1, -e, e)
+    else:
+        block = tiles * 128 + lane % 128
+        c0, c1, c2, c3 = philox(key0, key1, block.to(tl.uint32), probe, step, tensor)
+        low = tl.where(row < 2, c0[None, :], c1[None, :])
+        high = tl.where(row < 6, c2[None, :], c3[None, :])
+        word = tl.where(row < 4, low, high)
+        half = (word >> ((row & 1) * 16).to(tl.uint32)) & 0xFFFF  # low half first
+        odd = half.to(tl.int32) * 2 - 65535
+        z = odd.to(tl.float32) * (1.0 / 65536)  # a power of two: exact
+        if SURROGATE == HARDTANH:
+            eu = z
+        elif SURROGATE == TANH:
+            magnitude = tl.load(table + ((tl.abs(odd) - 1) >> 1))
+            eu = tl.where(odd < 0, -magnitude, magnitude)
+        elif SURROGATE == APPROX_SIGN:
+            magnitude = 1.0 - tl.sqrt_rn(1.0 - tl.abs(z))
+            eu = tl.where(odd < 0, -magnitude, magnitude)
+        else:
+            eu = z * 0.5
+    return eu

@@ -25,16 +25,13 @@ def segments(view: View, draw: Draw) -> tuple[int, int, int]:
     return view.rows, view.cols, draw.row_pitch
 
 
-def programs_of(view: View, draw: Draw, tiles: int) -> tuple[int, int]:
-    """Programs of one segment (of the segment that touches the most tiles), and of all."""
+def programs_of(view: View, draw: Draw, tiles: int) -> int:
+    """Programs of a segment: of the one that touches the most tiles."""
     count, length, pitch = segments(view, draw)
-    if length == 0 or count == 0:
-        return 0, 0
-    most = (draw.offset % TILE + length - 1) // TILE + 1
+    before = draw.offset % TILE
     if count > 1 and pitch % TILE:
-        most = (TILE - 1 + length - 1) // TILE + 1
-    one = -(-most // tiles)
-    return one, one * count
+        before = TILE - 1
+    return -(-((before + length - 1) // TILE + 1) // tiles)
 
 
 def group_of(view: View) -> int:
@@ -42,13 +39,12 @@ def group_of(view: View) -> int:
     return max(1, view.rows * view.cols // max(1, view.scale_rows * view.scale_cols))
 
 
-def row(view: View, draw: Draw, start: int, tiles: int, **arrays: Any) -> dict[str, int]:
-    """One tensor's row of the table."""
-    _, length, pitch = segments(view, draw)
-    one, _ = programs_of(view, draw, tiles)
+def row(view: View, draw: Draw, tiles: int, **arrays: Any) -> dict[str, int]:
+    """One tensor's row of the table, for programs of so many tiles."""
+    count, length, pitch = segments(view, draw)
     return {
-        "start": start,
-        "programs": one,
+        "programs": programs_of(view, draw, tiles),
+        "segments": count,
         "segment": length,
         "pitch": pitch,
         "offset": draw.offset,
@@ -61,7 +57,7 @@ def row(view: View, draw: Draw, start: int, tiles: int, **arrays: Any) -> dict[s
 
 def aligned(rows: list[dict[str, int]]) -> bool:
     """Whether every address is a multiple of 16 bytes and every size one of 16 elements."""
-    sizes = ("segment", "pitch", "offset", "numel", "w", "grad", "out")
+    sizes = ("segment", "pitch", "offset", "numel", "w", "grad", "out", "base")
     return all(r.get(name, 0) % 16 == 0 for r in rows for name in sizes)
 
 
@@ -73,11 +69,19 @@ def run_of(rows: list[dict[str, int]]) -> int:
     return next(n for n in (128, 4, 1) if all(r[name] % n == 0 for r in rows for name in names))
 
 
-def device_table(rows: list[dict[str, int]], device: Any) -> tuple[Any, int]:
-    """The table on the device, without waiting for it, and the steps of ``tiles.find_row``."""
+def device_table(rows: list[dict[str, int]], device: Any) -> tuple[Any, int, int]:
+    """The table on the device, without waiting for it; the steps of ``tiles.find_row``; programs.
+
+    Rows of one table have at least one element each.
+    """
+    flat: list[int] = []
+    programs = 0
+    for entry in rows:
+        entry = {**entry, "start": programs}
+        flat += (entry.get(name, 0) for name in COLUMNS)
+        programs += entry["programs"] * entry["segments"]
     steps = (len(rows) - 1).bit_length()
-    flat = tuple(r.get(name, 0) for r in rows for name in COLUMNS)
-    return _on_device(flat, steps, device), steps
+    return _on_device(tuple(flat), steps, device), steps, programs
 
 
 def _on_device(flat: tuple[int, ...], steps: int, device: Any) -> Any:

@@ -23,6 +23,7 @@ COLUMNS = (
     "grad",
     "scale",
     "out",
+    "base",
     "count",
 )
 WIDTH = tl.constexpr(len(COLUMNS))
@@ -38,6 +39,7 @@ W = tl.constexpr(COLUMNS.index("w"))
 GRAD = tl.constexpr(COLUMNS.index("grad"))
 SCALE = tl.constexpr(COLUMNS.index("scale"))
 OUT = tl.constexpr(COLUMNS.index("out"))
+BASE = tl.constexpr(COLUMNS.index("base"))
 COUNT = tl.constexpr(COLUMNS.index("count"))
 
 
@@ -74,16 +76,24 @@ def array_at(row, COLUMN: tl.constexpr, TYPE: tl.constexpr, ALIGNED: tl.constexp
 
 @triton.jit
 def place(row, program, TILES: tl.constexpr, ALIGNED: tl.constexpr):
-    """First tile's number; local number of its first element (may be below the segment's start);
-    segment's first and one-past-last local numbers: int64 scalars."""
+    """First tile's number and the local number of its first element, int64 scalars (the latter may
+    lie before the segment's start); and the int32 range of distances from it that exist."""
     inside = program - tl.load(row + START)
     programs = tl.load(row + PROGRAMS)
     number = inside // programs
     length = size_at(row, SEGMENT, ALIGNED)
     first = size_at(row, OFFSET, ALIGNED) + number * size_at(row, PITCH, ALIGNED)
     tile = first // 1024 + (inside - number * programs) * TILES
-    begin = number * length
-    return tile, begin + tile * 1024 - first, begin, begin + length
+    lead = number * length + tile * 1024 - first
+    low = tl.maximum(tl.minimum(first - tile * 1024, TILES * 1024), 0).to(tl.int32)
+    high = tl.maximum(tl.minimum(first + length - tile * 1024, TILES * 1024), 0).to(tl.int32)
+    if ALIGNED:
+        lead, low, high = (
+            tl.multiple_of(lead, 16),
+            tl.multiple_of(low, 16),
+            tl.multiple_of(high, 16),
+        )
+    return tile, lead, low, high
 
 
 @triton.jit
@@ -109,9 +119,25 @@ def scale_index(lead, ahead, group):
 
 
 @triton.jit
+def load_scales(row, lead, low, high, LANES: tl.constexpr, RUN: tl.constexpr):
+    """float32 scales of a program's elements, one a run: [8, LANES / RUN], or a scalar (RUN 0)."""
+    scales = array_at(row, SCALE, tl.float32, False)
+    if RUN == 0:
+        found = tl.load(scales)
+    else:
+        ahead = steps_in(LANES, RUN)
+        inside = (ahead >= low) & (ahead < high)
+        index = scale_index(lead, ahead, tl.load(row + GROUP))
+        found = tl.load(scales + index, inside, other=1.0)
+    return found
+
+
+@triton.jit
 def spread_runs(values, RUN: tl.constexpr):
-    """[R, L] -> [R, L * RUN], each value RUN times."""
-    if RUN == 1:
-        return values
-    wide = tl.broadcast_to(values[:, :, None], [values.shape[0], values.shape[1], RUN])
-    return tl.reshape(wide, [values.shape[0], values.shape[1] * RUN])
+    """[R, L] -> [R, L * RUN], each value RUN times; RUN 0 leaves a scalar as it is."""
+    if RUN > 1:
+        wide = tl.broadcast_to(values[:, :, None], [values.shape[0], values.shape[1], RUN])
+        result = tl.reshape(wide, [values.shape[0], values.shape[1] * RUN])
+    else:
+        result = values
+    return result

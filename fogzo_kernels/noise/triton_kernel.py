@@ -33,7 +33,7 @@ def noise_kernel(
 ):
     program = tl.program_id(0).to(tl.int64)
     lanes: tl.constexpr = 128 * TILES
-    tile, lead, begin, end = tiles.place(table, program, TILES, ALIGNED)
+    tile, lead, low, high = tiles.place(table, program, TILES, ALIGNED)
     key0, key1 = key_of(seed, seed_at)
     step_word = step_of(step, step_at)
     tensor = tl.load(table + tiles.TENSOR).to(tl.uint32)
@@ -41,10 +41,10 @@ def noise_kernel(
     eu = scaled_noise(
         key0, key1, tile, probe_word, step_word, tensor, atanh, SURROGATE, NOISE, RADIUS, lanes
     )
-    local = lead + tiles.steps_in(lanes, 1)  # [8, lanes]
-    out = tiles.array_at(table, tiles.OUT, tl.float32, ALIGNED)
-    e = tl.full((), RADIUS, tl.float32)
-    tl.store(out + local, tl.div_rn(eu, e + tl.zeros_like(eu)), (local >= begin) & (local < end))
+    ahead = tiles.steps_in(lanes, 1)  # [8, lanes]
+    out = tiles.array_at(table, tiles.OUT, tl.float32, ALIGNED) + lead
+    u = tl.div_rn(eu, tl.full(eu.shape, RADIUS, tl.float32))
+    tl.store(out + ahead, u, (ahead >= low) & (ahead < high))
 
 
 _TYPES = {"table": "*i64", "seed": "i64", "step": "i64", "probe": "i64"}
@@ -70,13 +70,14 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
 def noise(draw: Draw, device: Any, view: View, out: Any) -> Any:
     if out is None:
         out = torch.empty(view.shape, dtype=torch.float32, device=device)
+    if 0 in view.shape:
+        return out
     (kernel,) = KERNELS
-    per_program = kernel.pick(out.device).blocks["TILES"]
-    row = tables.row(view, draw, 0, per_program, out=out)
-    table, _ = tables.device_table([row], out.device)
+    row = tables.row(view, draw, kernel.pick(out.device).blocks["TILES"], out=out)
+    table, _, programs = tables.device_table([row], out.device)
     kernel.launch(
         out.device,
-        tables.programs_of(view, draw, per_program)[1],
+        programs,
         table=table,
         **tables.coordinates(draw),
         probe=draw.first_probe,

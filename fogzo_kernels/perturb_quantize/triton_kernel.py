@@ -1,0 +1,349 @@
+"""Triton kernels of perturb_quantize: one read of w and grad for the outputs of every probe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from .. import _array, _check, _launch
+from .._triton import table as tables
+from .._triton import tiles
+from .._triton.grid import NO_GRID, code_of, value_of
+from .._triton.pack import pack_last, pack_rows
+from .._triton.philox import key_of, step_of
+from .._triton.probe import direction, gamma_factors, norm_of
+from .._types import Flips, Packed
+
+VALUES, CODES, PACKED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+FORMS = {"values": VALUES.value, "codes": CODES.value, "packed": PACKED.value}
+
+
+@triton.jit(do_not_specialize=["seed", "step", "first_probe", "probes", "c1", "b", "norm"])
+def perturb_quantize_kernel(
+    table,
+    seed: tl.int64,
+    seed_at,
+    step: tl.int64,
+    step_at,
+    first_probe: tl.int64,
+    probes: tl.int32,
+    c1: tl.float32,
+    b: tl.float32,
+    gamma_at,
+    norm: tl.float32,
+    norm_at,
+    atanh,
+    KIND: tl.constexpr,
+    BITS: tl.constexpr,
+    SURROGATE: tl.constexpr,
+    NOISE: tl.constexpr,
+    RADIUS: tl.constexpr,
+    FORM: tl.constexpr,
+    SIDES: tl.constexpr,
+    WITH_BASE: tl.constexpr,  # store the codes of w
+    WITH_COUNT: tl.constexpr,  # count the codes that differ from those of w
+    STORED: tl.constexpr,  # bits of a packed code
+    RUN: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    STEPS: tl.constexpr,
+    TILES: tl.constexpr,
+):
+    program = tl.program_id(0).to(tl.int64)
+    lanes: tl.constexpr = 128 * TILES
+    per_byte: tl.constexpr = 8 // STORED
+    row = tiles.find_row(table, program, STEPS)
+    tile, lead, low, high = tiles.place(row, program, TILES, ALIGNED)
+    ahead = tiles.steps_in(lanes, 1)  # [8, lanes]
+    inside = (ahead >= low) & (ahead < high)
+    w_at = tiles.array_at(row, tiles.W, tl.float32, ALIGNED) + lead
+    grad_at = tiles.array_at(row, tiles.GRAD, tl.float32, ALIGNED) + lead
+    w = tl.load(w_at + ahead, inside, other=0.0)
+    grad = tl.load(grad_at + ahead, inside, other=0.0)
+    a = tiles.load_scales(row, lead, low, high, lanes, RUN)
+    x = w * tiles.spread_runs(tl.div_rn(a * 0.0 + 1.0, a), RUN)
+    gw = grad * tiles.spread_runs(a * tl.full((), RADIUS, tl.float32), RUN)
+    a = tiles.spread_runs(a, RUN)
+    numel = tiles.size_at(row, tiles.NUMEL, ALIGNED)
+    tensor = tl.load(row + tiles.TENSOR).to(tl.uint32)
+    key0, key1 = key_of(seed, seed_at)
+    step_word = step_of(step, step_at)
+    c1, b = gamma_factors(c1, b, gamma_at, RADIUS)
+    norm = norm_of(norm, norm_at)
+    if WITH_BASE or WITH_COUNT:
+        base = code_of(x, KIND, BITS)
+    if WITH_BASE:
+        bases = tiles.array_at(row, tiles.BASE, tl.uint8, ALIGNED)
+        tl.store(bases + lead + ahead, base.to(tl.uint8), inside)
+    for i in range(probes):
+        d = direction(
+            key0, key1, tile, first_probe + i, step_word, tensor, gw, c1, b, norm, atanh,
+            SURROGATE, NOISE, RADIUS,
+        )  # fmt: skip
+        for side in tl.static_range(SIDES):
+            number = tl.full((), SIDES, tl.int64) * i + side
+            at = number * numel + lead
+            if KIND == NO_GRID:
+                moved = w + a * d if side == 0 else w - a * d
+                out = tiles.array_at(row, tiles.OUT, tl.float32, ALIGNED) + at
+                tl.store(out + ahead, moved, inside)
+            else:
+                code = code_of(x + d if side == 0 else x - d, KIND, BITS)
+                if WITH_COUNT:
+                    flipped = tl.sum(((code != base) & inside).to(tl.int32))
+                    count = tiles.array_at(row, tiles.COUNT, tl.int64, False)
+                    tl.atomic_add(count + number, flipped.to(tl.int64), sem="relaxed")
+                if FORM == VALUES:
+                    out = tiles.array_at(row, tiles.OUT, tl.float32, ALIGNED) + at
+                    tl.store(out + ahead, a * value_of(code, KIND, BITS), inside)
+                elif FORM == CODES:
+                    out = tiles.array_at(row, tiles.OUT, tl.uint8, ALIGNED) + at
+                    tl.store(out + ahead, code.to(tl.uint8), inside)
+                else:  # at is a multiple of per_byte
+                    first = tiles.steps_in(lanes, per_byte)
+                    out = tiles.array_at(row, tiles.OUT, tl.uint8, ALIGNED) + at // per_byte
+                    data = pack_last(code, STORED)
+                    tl.store(out + first // per_byte, data, (first >= low) & (first < high))
+
+
+@triton.jit
+def count_flips_kernel(base, codes, counts, numel, chunks, BLOCK: tl.constexpr):
+    """counts [sides, chunks], int64: codes of a chunk of BLOCK elements that differ from base."""
+    program = tl.program_id(0).to(tl.int64)
+    side = program // chunks
+    local = (program - side * chunks) * BLOCK + tl.arange(0, BLOCK)
+    inside = local < numel
+    code = tl.load(codes + side * numel + local, inside, other=0)
+    differs = (code != tl.load(base + local, inside, other=0)) & inside
+    tl.store(counts + program, tl.sum(differs.to(tl.int32)).to(tl.int64))
+
+
+@triton.jit
+def find_flips_kernel(
+    base, codes, ends, index, new, numel, chunks, capacity, BLOCK: tl.constexpr
+):
+    """Element numbers and codes of the flips of a chunk; ends: counts summed along each side."""
+    program = tl.program_id(0).to(tl.int64)
+    side = program // chunks
+    local = (program - side * chunks) * BLOCK + tl.arange(0, BLOCK)
+    inside = local < numel
+    code = tl.load(codes + side * numel + local, inside, other=0)
+    differs = ((code != tl.load(base + local, inside, other=0)) & inside).to(tl.int32)
+    start = tl.load(ends + program) - tl.sum(differs)
+    rank = start + tl.cumsum(differs) - 1
+    found = (differs == 1) & (rank < capacity)
+    tl.store(index + side * capacity + rank, local, found)
+    tl.store(new + side * capacity + rank, code, found)
+
+
+def _case(name: str, **constexprs: Any) -> _launch.Case:
+    types = {"table": "*i64", "seed_at": "*i64", "step_at": "*i64", "gamma_at": "*fp64"}
+    types |= {"norm_at": "*fp32", "seed": "i64", "step": "i64", "first_probe": "i64"}
+    types |= {"probes": "i32", "c1": "fp32", "b": "fp32", "norm": "fp32"}
+    usual = {"KIND": 3, "BITS": 2, "SURROGATE": 1, "NOISE": 0, "RADIUS": 0.2886751345948129}
+    usual |= {"SIDES": 2, "WITH_BASE": False, "WITH_COUNT": False, "STORED": 2, "RUN": 128}
+    usual |= {"ALIGNED": True, "STEPS": 8, "atanh": None}
+    return _launch.Case(name, types, {**usual, **constexprs})
+
+
+_SIGN = {"KIND": 0, "BITS": 1, "SURROGATE": 4, "STORED": 1, "RADIUS": 0.4082482904638631}
+_FLIPS = {"base": "*u8", "codes": "*u8", "numel": "i64", "chunks": "i32"}
+_WIDE = ("base", "codes", "numel")
+KERNELS = (
+    _launch.Kernel(
+        "perturb_quantize",
+        perturb_quantize_kernel,
+        (
+            _case("packed", FORM=PACKED.value),
+            _case("packed, rademacher", FORM=PACKED.value, NOISE=1, RADIUS=0.5),
+            _case("packed, sign", FORM=PACKED.value, **_SIGN),
+            _case("values", FORM=VALUES.value, RUN=4, BITS=4),
+            _case("codes, counted", FORM=CODES.value, WITH_BASE=True, WITH_COUNT=True),
+            _case("no grid", FORM=VALUES.value, KIND=NO_GRID.value, BITS=0, RUN=0),
+        ),
+    ),
+    _launch.Kernel(
+        "count_flips",
+        count_flips_kernel,
+        (_launch.Case("count", {**_FLIPS, "counts": "*i64"}, {}, _WIDE),),
+    ),
+    _launch.Kernel(
+        "find_flips",
+        find_flips_kernel,
+        (
+            _launch.Case(
+                "find",
+                {**_FLIPS, "ends": "*i64", "index": "*i64", "new": "*u8", "capacity": "i64"},
+                {},
+                _WIDE,
+            ),
+        ),
+    ),
+)
+
+
+def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
+    return None
+
+
+def perturb_quantize(out: tuple[Any, Any], **call: Any) -> tuple[Any, Any]:
+    return perturb_quantize_many([call], [out])[0]
+
+
+def perturb_quantize_many(
+    calls: list[dict[str, Any]], out: list[tuple[Any, Any]]
+) -> list[tuple[Any, Any]]:
+    """One launch for all tensors of one grid, surrogate and kind of scale."""
+    jobs = [_Job(call, *outputs) for call, outputs in zip(calls, out, strict=True)]
+    device = jobs[0].w.device
+    per_program = KERNELS[0].pick(device).blocks["TILES"]
+    found: dict[tuple[Any, ...], tuple[dict[str, Any], list[dict[str, int]]]] = {}
+    for job in jobs:
+        if job.count is not None:
+            job.count.zero_()
+        if 0 in job.w.shape:
+            continue
+        row = job.row(per_program)
+        constants = job.constants(row)
+        key = tuple(value for name, value in constants.items() if name != "atanh")
+        found.setdefault(key, (constants, []))[1].append(row)
+    first = jobs[0].call
+    draw = first["draw"]
+    for constants, rows in found.values():
+        table, steps, programs = tables.device_table(rows, device)
+        KERNELS[0].launch(
+            device,
+            programs,
+            table=table,
+            **tables.coordinates(draw),
+            first_probe=draw.first_probe,
+            probes=draw.probes,
+            **tables.estimator(draw, first["gamma"], first["norm"]),
+            SIDES=first["sides"],
+            STEPS=steps,
+            **constants,
+        )
+    return [job.finish() for job in jobs]
+
+
+class _Job:
+    """One tensor: its arrays, those the kernel writes among them, and what remains to be done."""
+
+    def __init__(self, call: dict[str, Any], given: Any, count: Any) -> None:
+        self.call, self.given, self.count = call, given, count
+        self.w, self.grad, self.scale = (
+            _array.contiguous(call[name]) for name in ("w", "grad", "scale")
+        )
+        self.shape = (call["sides"] * call["draw"].probes, *call["view"].shape)
+        self.form, grid = call["form"], call["grid"]
+        self.stored = 8 if grid is None else grid.storage_bits
+        self.direct = self.form in ("values", "codes") or (self.form == "packed" and self.rows_fit)
+        self.base = None
+        device = self.w.device
+        if self.form == "flips":
+            self.base = _empty(given and given.base, call["view"].shape, torch.uint8, device)
+            self.count = count if count is not None else given and given.count
+        if self.count is None and (call["count_flips"] or self.form == "flips"):
+            self.count = torch.empty(self.shape[:1], dtype=torch.int64, device=device)
+        self.result = given
+        kind = torch.float32 if self.form == "values" else torch.uint8
+        if not self.direct:
+            self.result = torch.empty(self.shape, dtype=torch.uint8, device=device)
+        elif self.form == "packed":
+            shape = _check.packed_shape(self.shape, self.stored)
+            data = _empty(given and given.data, shape, kind, device)
+            self.result = Packed(data, self.stored, self.shape)
+        elif given is None:
+            self.result = torch.empty(self.shape, dtype=kind, device=device)
+
+    @property
+    def rows_fit(self) -> bool:
+        """Whether whole bytes hold the codes of a row, of a segment and before the first."""
+        draw, per_byte = self.call["draw"], 8 // self.stored
+        sizes = (self.shape[-1], draw.offset, draw.row_pitch)
+        return all(size % per_byte == 0 for size in sizes)
+
+    def row(self, per_program: int) -> dict[str, int]:
+        result = self.result.data if isinstance(self.result, Packed) else self.result
+        return tables.row(
+            self.call["view"],
+            self.call["draw"],
+            per_program,
+            w=self.w,
+            grad=self.grad,
+            scale=self.scale,
+            out=result,
+            base=self.base,
+            count=self.count,
+        )
+
+    def constants(self, row: dict[str, int]) -> dict[str, Any]:
+        """Everything that makes another compilation."""
+        grid, draw = self.call["grid"], self.call["draw"]
+        form = self.form if self.direct else "codes"
+        return {
+            "KIND": NO_GRID.value if grid is None else grid.number,
+            "BITS": 0 if grid is None else grid.code_bits,
+            **tables.noise_of(draw, self.w.device),
+            "FORM": FORMS[form],
+            "WITH_BASE": self.base is not None,
+            "WITH_COUNT": self.count is not None,
+            "STORED": self.stored,
+            "RUN": tables.run_of([row]),
+            "ALIGNED": tables.aligned([row]),
+        }
+
+    def finish(self) -> tuple[Any, Any]:
+        count = self.count if self.call["count_flips"] else None
+        if self.direct:
+            return self.result, count
+        if self.form == "packed":
+            return _pack_rows(self.result, self.stored, self.given), count
+        return _flips(self), count
+
+
+def _empty(given: Any, shape: tuple[int, ...], kind: torch.dtype, device: torch.device) -> Any:
+    return torch.empty(shape, dtype=kind, device=device) if given is None else given
+
+
+def _pack_rows(codes: Any, bits: int, given: Packed | None) -> Packed:
+    """Bytes of rows that do not fill whole bytes, from their codes."""
+    shape = tuple(codes.shape)
+    data = _empty(
+        given and given.data, _check.packed_shape(shape, bits), torch.uint8, codes.device
+    )
+    pack_rows(codes, data, bits)
+    return Packed(data, bits, shape)
+
+
+def _flips(job: _Job) -> Flips:
+    """Stream compaction: count by chunk, add up, then each chunk writes from its own place.
+
+    Without an output to say how many there may be, the largest count is read back.
+    """
+    _, count_flips, find_flips = KERNELS
+    codes, device, given = job.result, job.w.device, job.given
+    sides, numel = codes.shape[0], job.w.numel()
+    capacity = given.index.shape[1] if given else int(job.count.max())
+    if given and device.type == "cpu" and int(job.count.max()) > capacity:
+        most = int(job.count.max())
+        _check.fail("perturb_quantize", "out", f"has room for {capacity} flips", f"{most}")
+    index = _empty(given and given.index, (sides, capacity), torch.int64, device).fill_(-1)
+    new = _empty(given and given.code, (sides, capacity), torch.uint8, device).zero_()
+    chunks = -(-numel // count_flips.pick(device).blocks["BLOCK"])
+    counts = torch.empty((sides, chunks), dtype=torch.int64, device=device)
+    count_flips.launch(
+        device, sides * chunks, base=job.base, codes=codes, counts=counts, numel=numel,
+        chunks=chunks,
+    )  # fmt: skip
+    ends = counts.cumsum(1)
+    find_flips.launch(
+        device, sides * chunks, base=job.base, codes=codes, ends=ends, index=index, new=new,
+        numel=numel, chunks=chunks, capacity=capacity,
+    )  # fmt: skip
+    count = job.count
+    if given and given.count is not count:
+        count = given.count.copy_(count)
+    return Flips(job.base, index, new, count)
