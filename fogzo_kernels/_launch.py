@@ -49,9 +49,10 @@ TABLE: dict[str, dict[int, Row]] = {
     "quantize": _rows(Row({"BLOCK": 4096}), Row({"BLOCK": 2048})),
     "dequantize": _rows(Row({"BLOCK": 4096}), Row({"BLOCK": 2048})),
     "fake_quantize": _rows(Row({"BLOCK": 4096}), Row({"BLOCK": 2048})),
-    "fake_quantize_backward": _rows(Row({"BLOCK": 2048}), Row({"BLOCK": 1024})),
-    "scale_gradient_part": _rows(Row({"BLOCK": 1024, "LOOPS": 8}), Row({"BLOCK": 64, "LOOPS": 4})),
-    "scale_gradient_total": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 16})),
+    "fake_quantize_backward": _rows(
+        Row({"BLOCK": 1024, "LOOPS": 4}), Row({"BLOCK": 256, "LOOPS": 2})
+    ),
+    "scale_gradient": _rows(Row({"BLOCK": 128}), Row({"BLOCK": 16})),
     "pack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
     "unpack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 
-from .. import _launch
+from .. import _array, _launch
+from .._types import Packed
 from .tiles import scale_index
 
 
@@ -66,24 +68,41 @@ def pack_kernel(
     tl.store(data + byte, pack_last(code, BITS), exists)
 
 
+@triton.jit
+def unpack_kernel(
+    data,
+    codes,
+    size,
+    width,
+    row_bytes,
+    BITS: tl.constexpr,
+    WHOLE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Bytes [rows, row_bytes] -> uint8 codes [rows, width]."""
+    program = tl.program_id(0).to(tl.int64)
+    byte, exists, place, inside = places(program, size, width, row_bytes, BITS, WHOLE, BLOCK)
+    shift = tl.arange(0, 8 // BITS)[None, :] * BITS
+    code = (tl.load(data + byte, exists, other=0).to(tl.int32) >> shift) & ((1 << BITS) - 1)
+    tl.store(codes + place, code.to(tl.uint8), inside)
+
+
 def _types(**arrays: str) -> dict[str, str]:
     return {**arrays, "size": "i64", "width": "i64", "row_bytes": "i64"}
 
 
-PACK = _launch.Kernel(
-    "pack",
-    pack_kernel,
-    tuple(
-        _launch.Case(
-            f"{bits} bits",
-            _types(codes="*u8", data="*u8"),
-            {"BITS": bits, "WHOLE": True},
-            ("codes", "data", "size"),
-            loads16=False,
-        )
-        for bits in (1, 2, 4)
-    ),
+_CASES = tuple(
+    _launch.Case(
+        f"{bits} bits",
+        _types(codes="*u8", data="*u8"),
+        {"BITS": bits, "WHOLE": True},
+        ("codes", "data", "size"),
+        loads16=False,  # bytes
+    )
+    for bits in (1, 2, 4)
 )
+PACK = _launch.Kernel("pack", pack_kernel, _CASES)
+UNPACK = _launch.Kernel("unpack", unpack_kernel, _CASES)
 
 
 def arguments(shape: tuple[int, ...], data: Any, bits: int) -> dict[str, Any]:
@@ -104,3 +123,14 @@ def pack_rows(codes: Any, data: Any, bits: int) -> None:
     PACK.launch(
         codes.device, programs, codes=codes, data=data, **arguments(codes.shape, data, bits)
     )
+
+
+def unpack_rows(packed: Packed, codes: Any = None) -> Any:
+    """uint8 codes [..., K] of a Packed, into ``codes`` where given."""
+    data = _array.contiguous(packed.data)
+    if codes is None:
+        codes = torch.empty(packed.shape, dtype=torch.uint8, device=data.device)
+    programs = -(-data.numel() // UNPACK.pick(data.device).blocks["BLOCK"])
+    sizes = arguments(tuple(packed.shape), data, packed.bits)
+    UNPACK.launch(data.device, programs, data=data, codes=codes, **sizes)
+    return codes

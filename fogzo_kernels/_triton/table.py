@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import struct
 from collections import OrderedDict
 from typing import Any
 
@@ -63,10 +64,28 @@ def aligned(rows: list[dict[str, int]]) -> bool:
 
 def run_of(rows: list[dict[str, int]]) -> int:
     """Neighbouring lanes that surely share a scale: 128, 4 or 1; 0: all elements of a tensor do."""
-    if all(r["group"] >= r["numel"] for r in rows):
+    parted = [r for r in rows if r["group"] < r["numel"]]
+    if not parted:
         return 0
     names = ("group", "offset", "pitch", "segment")
-    return next(n for n in (128, 4, 1) if all(r[name] % n == 0 for r in rows for name in names))
+    return next(n for n in (128, 4, 1) if all(r[name] % n == 0 for r in parted for name in names))
+
+
+def linear_row(view: View, elements: int, radius: float, **arrays: Any) -> dict[str, int]:
+    """The row of a tensor whose element numbers do not matter, for programs of so many elements."""
+    numel = view.rows * view.cols
+    (bits,) = struct.unpack("i", struct.pack("f", radius))
+    return {
+        "programs": -(-numel // elements),
+        "segments": 1,
+        "segment": numel,
+        "pitch": 0,
+        "offset": 0,
+        "numel": numel,
+        "group": group_of(view),
+        "radius": bits,
+        **{name: array.data_ptr() for name, array in arrays.items()},
+    }
 
 
 def device_table(rows: list[dict[str, int]], device: Any) -> tuple[Any, int, int]:

@@ -25,6 +25,7 @@ COLUMNS = (
     "out",
     "base",
     "count",
+    "radius",  # the bits of a float32
 )
 WIDTH = tl.constexpr(len(COLUMNS))
 START = tl.constexpr(COLUMNS.index("start"))
@@ -39,6 +40,7 @@ W = tl.constexpr(COLUMNS.index("w"))
 GRAD = tl.constexpr(COLUMNS.index("grad"))
 SCALE = tl.constexpr(COLUMNS.index("scale"))
 OUT = tl.constexpr(COLUMNS.index("out"))
+RADIUS = tl.constexpr(COLUMNS.index("radius"))
 BASE = tl.constexpr(COLUMNS.index("base"))
 COUNT = tl.constexpr(COLUMNS.index("count"))
 
@@ -98,8 +100,9 @@ def place(row, program, TILES: tl.constexpr, ALIGNED: tl.constexpr):
 
 @triton.jit
 def steps_in(LANES: tl.constexpr, RUN: tl.constexpr):
-    """int32 [8, LANES / RUN]: distance of every RUN-th element of a program from its first."""
-    lane = tl.arange(0, LANES // RUN) * RUN
+    """int32 [8, LANES / RUN]: distance of every RUN-th element (0: of one) from the first."""
+    stride: tl.constexpr = RUN if RUN > 0 else LANES
+    lane = tl.arange(0, LANES // stride) * stride
     return ((lane // 128) * 1024 + lane % 128)[None, :] + (tl.arange(0, 8) * 128)[:, None]
 
 
@@ -119,16 +122,14 @@ def scale_index(lead, ahead, group):
 
 
 @triton.jit
-def load_scales(row, lead, low, high, LANES: tl.constexpr, RUN: tl.constexpr):
-    """float32 scales of a program's elements, one a run: [8, LANES / RUN], or a scalar (RUN 0)."""
+def load_scales(row, lead, ahead, low, high, RUN: tl.constexpr):
+    """float32 scales of the elements lead + ahead, low <= ahead < high; a scalar where RUN is 0."""
     scales = array_at(row, SCALE, tl.float32, False)
     if RUN == 0:
         found = tl.load(scales)
     else:
-        ahead = steps_in(LANES, RUN)
-        inside = (ahead >= low) & (ahead < high)
         index = scale_index(lead, ahead, tl.load(row + GROUP))
-        found = tl.load(scales + index, inside, other=1.0)
+        found = tl.load(scales + index, (ahead >= low) & (ahead < high), other=1.0)
     return found
 
 

@@ -48,7 +48,7 @@ def assemble_gradient_kernel(
     inside = (ahead >= low) & (ahead < high)
     grad_at = tiles.array_at(row, tiles.GRAD, tl.float32, ALIGNED) + lead
     grad = tl.load(grad_at + ahead, inside, other=0.0)
-    a = tiles.load_scales(row, lead, low, high, lanes, RUN)
+    a = tiles.load_scales(row, lead, tiles.steps_in(lanes, RUN), low, high, RUN)
     e = tl.full((), RADIUS, tl.float32)
     gw = grad * tiles.spread_runs(a * e, RUN)
     divisor = probes.to(tl.float32) * ((e * e) * a)

@@ -62,7 +62,7 @@ def perturb_quantize_kernel(
     grad_at = tiles.array_at(row, tiles.GRAD, tl.float32, ALIGNED) + lead
     w = tl.load(w_at + ahead, inside, other=0.0)
     grad = tl.load(grad_at + ahead, inside, other=0.0)
-    a = tiles.load_scales(row, lead, low, high, lanes, RUN)
+    a = tiles.load_scales(row, lead, tiles.steps_in(lanes, RUN), low, high, RUN)
     x = w * tiles.spread_runs(tl.div_rn(a * 0.0 + 1.0, a), RUN)
     gw = grad * tiles.spread_runs(a * tl.full((), RADIUS, tl.float32), RUN)
     a = tiles.spread_runs(a, RUN)
