@@ -188,21 +188,31 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def perturb_quantize(out: tuple[Any, Any], **call: Any) -> tuple[Any, Any]:
-    return perturb_quantize_many([call], [out])[0]
+def perturb_quantize(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
+    result, count = out
+    counts = None if count is None else count[None]
+    results, _ = perturb_quantize_many([call], count_flips, ([result], counts))
+    return results[0], count
 
 
 def perturb_quantize_many(
-    calls: list[dict[str, Any]], out: list[tuple[Any, Any]]
-) -> list[tuple[Any, Any]]:
+    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
+) -> tuple[list[Any], Any]:
     """One launch for all tensors of one grid, surrogate and kind of scale."""
-    jobs = [_Job(call, *outputs) for call, outputs in zip(calls, out, strict=True)]
+    outs, counts = out
+    if counts is None and calls[0]["form"] == "flips":
+        sides = calls[0]["sides"] * calls[0]["draw"].probes
+        counts = torch.empty((len(calls), sides), dtype=torch.int64, device=calls[0]["w"].device)
+    if counts is not None:
+        counts.zero_()
+    jobs = [
+        _Job(call, given, None if counts is None else counts[i])
+        for i, (call, given) in enumerate(zip(calls, outs, strict=True))
+    ]
     device = jobs[0].w.device
     per_program = KERNELS[0].pick(device).blocks["TILES"]
     found: dict[tuple[Any, ...], tuple[dict[str, Any], list[dict[str, int]]]] = {}
     for job in jobs:
-        if job.count is not None:
-            job.count.zero_()
         if 0 in job.w.shape:
             continue
         row = job.row(per_program)
@@ -225,28 +235,26 @@ def perturb_quantize_many(
             STEPS=steps,
             **constants,
         )
-    return [job.finish() for job in jobs]
+    return [job.finish() for job in jobs], counts
 
 
 class _Job:
     """One tensor: its arrays, those the kernel writes among them, and what remains to be done."""
 
     def __init__(self, call: dict[str, Any], given: Any, count: Any) -> None:
-        self.call, self.given, self.count = call, given, count
+        self.call, self.given = call, given
         self.w, self.grad, self.scale = (
             _array.contiguous(call[name]) for name in ("w", "grad", "scale")
         )
         self.shape = (call["sides"] * call["draw"].probes, *call["view"].shape)
         self.form, grid = call["form"], call["grid"]
+        self.count = None if grid is None else count
         self.stored = 8 if grid is None else grid.storage_bits
         self.direct = self.form in ("values", "codes") or (self.form == "packed" and self.rows_fit)
-        self.base = None
         device = self.w.device
+        self.base = None
         if self.form == "flips":
             self.base = _empty(given and given.base, call["view"].shape, torch.uint8, device)
-            self.count = count if count is not None else given and given.count
-        if self.count is None and (call["count_flips"] or self.form == "flips"):
-            self.count = torch.empty(self.shape[:1], dtype=torch.int64, device=device)
         self.result = given
         kind = torch.float32 if self.form == "values" else torch.uint8
         if not self.direct:
@@ -295,13 +303,12 @@ class _Job:
             "ALIGNED": tables.aligned([row]),
         }
 
-    def finish(self) -> tuple[Any, Any]:
-        count = self.count if self.call["count_flips"] else None
+    def finish(self) -> Any:
         if self.direct:
-            return self.result, count
+            return self.result
         if self.form == "packed":
-            return _pack_rows(self.result, self.stored, self.given), count
-        return _flips(self), count
+            return _pack_rows(self.result, self.stored, self.given)
+        return _flips(self)
 
 
 def _empty(given: Any, shape: tuple[int, ...], kind: torch.dtype, device: torch.device) -> Any:
@@ -343,7 +350,5 @@ def _flips(job: _Job) -> Flips:
         device, sides * chunks, base=job.base, codes=codes, ends=ends, index=index, new=new,
         numel=numel, chunks=chunks, capacity=capacity,
     )  # fmt: skip
-    count = job.count
-    if given and given.count is not count:
-        count = given.count.copy_(count)
+    count = job.count.clone() if given is None else given.count.copy_(job.count)
     return Flips(job.base, index, new, count)
