@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from on_device import through_device
 
 import fogzo_kernels as fk
 from fogzo_kernels import _native
@@ -24,9 +25,18 @@ else:
     )
     hypothesis.settings.load_profile("fogzo")
 
+# Triton's interpreter runs its kernels on CPU tensors; see tests/triton/conftest.py.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
 # name, instruction set, threads: the native rows must give equal bits.
 WIDE = ("cpu", "avx512-vnni", 2)
-BACKENDS = (("reference", "auto", 1), ("cpu", "scalar", 1), ("cpu", "avx2", 2), WIDE)
+BACKENDS = (
+    ("reference", "auto", 1),
+    ("cpu", "scalar", 1),
+    ("cpu", "avx2", 2),
+    WIDE,
+    pytest.param(("triton", "auto", 1), marks=pytest.mark.gpu),
+)
 WIDE_OPS = ("probe_matmul",)  # the others take AVX2's kernels there
 
 
@@ -51,16 +61,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
     items[:] = [item for item in items if not repeats_avx2(item)]
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and not INTERPRETED:
         no_device = pytest.mark.skip(reason="no CUDA device")
         for item in items:
             if item.get_closest_marker("gpu") is not None:
                 item.add_marker(no_device)
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda p: p[0] if p[0] == "reference" else "-".join(p[:2]))
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test on one backend; the module's OPS name the operations it must have."""
+@pytest.fixture(params=BACKENDS, ids=lambda p: "-".join(p[:2]) if p[0] == "cpu" else p[0])
+def backend(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Run the test on one backend; the module's OPS name the operations it must have.
+
+    Tests hold their arrays on the CPU; those of the triton row travel to the GPU and back.
+    """
     torch = pytest.importorskip("torch")
     name, isa, threads = request.param
     ops: Any = getattr(request.module, "OPS", ())
@@ -74,6 +89,8 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
         if status:
             pytest.skip(_native.cpu().status_text(status))
     torch.set_num_threads(threads)
+    if name == "triton":
+        through_device(monkeypatch, "cpu" if INTERPRETED else "cuda")
     try:
         with fk.use_backend(name):
             yield name

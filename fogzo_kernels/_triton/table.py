@@ -7,6 +7,7 @@ import functools
 import math
 import struct
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from .. import _surrogate, _tables
@@ -14,9 +15,11 @@ from .._check import Draw, View
 from .tiles import COLUMNS
 
 TILE = 1024
-_KEPT = 128
-_tables_of: OrderedDict[Any, Any] = OrderedDict()
-_captured: list[Any] = []  # what a CUDA graph reads must live as long as it
+_MOST = 128
+_ARENA_WORDS = 2**19
+_kept: OrderedDict[Any, Any] = OrderedDict()
+_captured: list[Any] = []
+_arena_used = [0]
 
 
 def segments(view: View, draw: Draw) -> tuple[int, int, int]:
@@ -64,11 +67,32 @@ def aligned(rows: list[dict[str, int]]) -> bool:
 
 def run_of(rows: list[dict[str, int]]) -> int:
     """Neighbouring lanes that surely share a scale: 128, 4 or 1; 0: all elements of a tensor do."""
-    parted = [r for r in rows if r["group"] < r["numel"]]
-    if not parted:
+    if all(_whole(r) for r in rows):
         return 0
-    names = ("group", "offset", "pitch", "segment")
-    return next(n for n in (128, 4, 1) if all(r[name] % n == 0 for r in parted for name in names))
+    return next(n for n in (128, 4, 1) if all(_fits(r, n) for r in rows))
+
+
+def _whole(row: dict[str, int]) -> bool:
+    """Whether one scale serves the tensor."""
+    return row["group"] >= row["numel"]
+
+
+def _fits(row: dict[str, int], run: int) -> bool:
+    names = ("offset", "pitch") if _whole(row) else ("offset", "pitch", "group")
+    return all(row[name] % run == 0 for name in names)
+
+
+def launches(
+    tensors: list[tuple[dict[str, int], dict[str, Any]]],
+) -> Iterator[tuple[list[dict[str, int]], dict[str, Any]]]:
+    """Tensors, each its row and the constexprs it needs, as few launches: rows and constexprs."""
+    found: dict[tuple[Any, ...], tuple[list[dict[str, int]], dict[str, Any]]] = {}
+    for entry, needs in tensors:
+        run = 128 if _fits(entry, 128) else run_of([entry])
+        key = (run, aligned([entry]), *(v for name, v in needs.items() if name != "atanh"))
+        found.setdefault(key, ([], needs))[0].append(entry)
+    for rows, needs in found.values():
+        yield rows, {**needs, "RUN": run_of(rows), "ALIGNED": aligned(rows)}
 
 
 def linear_row(view: View, elements: int, radius: float, **arrays: Any) -> dict[str, int]:
@@ -104,26 +128,58 @@ def device_table(rows: list[dict[str, int]], device: Any) -> tuple[Any, int, int
 
 
 def _on_device(flat: tuple[int, ...], steps: int, device: Any) -> Any:
+    """Tables are kept by their contents: equal calls copy nothing."""
     import torch
 
     padding = ((2**62,) + (0,) * (len(COLUMNS) - 1)) * (2**steps - len(flat) // len(COLUMNS))
     if device.type == "cpu":
         return torch.tensor(flat + padding, dtype=torch.int64)
-    with torch.cuda.device(device):
-        capturing = torch.cuda.is_current_stream_capturing()
-        key = (flat, device, torch.cuda.current_stream().cuda_stream)
-        if not capturing and key in _tables_of:
-            _tables_of.move_to_end(key)
-            return _tables_of[key]
+    if torch.cuda.is_current_stream_capturing():
+        return _captured_table(flat, flat + padding, device)
+    stream = torch.cuda.current_stream(device).cuda_stream
+    key = (flat, device, stream)
+    if key not in _kept:
+        _arena()  # a capture, in which nothing can be pinned, may come later
         host = torch.tensor(flat + padding, dtype=torch.int64).pin_memory()
-        table = host.to(device, non_blocking=True)
-    if capturing:
-        _captured.append((host, table))
-    else:
-        _tables_of[key] = table
-        while len(_tables_of) > _KEPT:
-            _tables_of.popitem(last=False)
+        _kept[key] = host.to(device, non_blocking=True)
+        while len(_kept) > _MOST:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
+
+
+def _captured_table(flat: tuple[int, ...], values: tuple[int, ...], device: Any) -> Any:
+    """For a CUDA graph: a table that was complete before the capture began, or a copy within it.
+
+    Either lives as long as the process: the graph does not say when it is done.
+    """
+    import torch
+
+    for key, table in _kept.items():
+        if key[:2] == (flat, device):
+            _captured.append(table)
+            return table
+    arena, used = _arena(), _arena_used[0]
+    if used + len(values) > len(arena):
+        raise RuntimeError(
+            f"a CUDA graph captured {used + len(values)} words of pointer tables, expected at most "
+            f"{len(arena)}: pass out= so that calls before the capture have the same addresses"
+        )
+    _arena_used[0] += len(values)
+    host = arena[used : used + len(values)]
+    host.copy_(torch.tensor(values, dtype=torch.int64))
+    table = torch.empty(len(values), dtype=torch.int64, device=device)
+    table.copy_(host, non_blocking=True)
+    _captured.append(table)
     return table
+
+
+@functools.cache
+def _arena() -> Any:
+    """Pinned memory that the copies inside CUDA graphs read at every replay."""
+    import torch
+
+    return torch.empty(_ARENA_WORDS, dtype=torch.int64, pin_memory=True)
 
 
 def float32(value: float) -> float:
@@ -145,9 +201,9 @@ def _signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
-def estimator(draw: Draw, gamma: Any, norm: Any) -> dict[str, Any]:
+def estimator(radius: float, gamma: Any, norm: Any) -> dict[str, Any]:
     """gamma and norm of a kernel: its float32 constants, or where gamma and norm lie."""
-    on_host, radius = isinstance(gamma, (int, float)), _surrogate.radius(draw.surrogate, draw.noise)
+    on_host = isinstance(gamma, (int, float))
     norm_on_host = isinstance(norm, (int, float))
     return {
         "c1": float32(radius * math.sqrt(1.0 - gamma)) if on_host else 0.0,

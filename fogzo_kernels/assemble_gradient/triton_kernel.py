@@ -106,24 +106,19 @@ def assemble_gradient_many(calls: list[dict[str, Any]], out: list[Any]) -> list[
     draw, device = first["draw"], first["grad"].device
     differences = _array.contiguous(first["differences"].float())
     per_program = kernel.pick(device).blocks["TILES"]
-    results, kept = [], []
-    found: dict[tuple[Any, ...], tuple[dict[str, Any], list[dict[str, int]]]] = {}
+    results, kept, some = [], [], []
     for call, given in zip(calls, out, strict=True):
-        view = call["view"]
-        result = given
+        view, result = call["view"], given
         if given is None:
             result = torch.empty(view.shape, dtype=torch.float32, device=device)
         results.append(result)
-        if 0 in view.shape:
-            continue
-        grad, scale = _array.contiguous(call["grad"]), _array.contiguous(call["scale"])
-        kept += (grad, scale)
-        row = tables.row(view, call["draw"], per_program, grad=grad, scale=scale, out=result)
-        constants = tables.noise_of(call["draw"], device)
-        constants |= {"RUN": tables.run_of([row]), "ALIGNED": tables.aligned([row])}
-        key = tuple(value for name, value in constants.items() if name != "atanh")
-        found.setdefault(key, (constants, []))[1].append(row)
-    for constants, rows in found.values():
+        if 0 not in view.shape:
+            grad, scale = _array.contiguous(call["grad"]), _array.contiguous(call["scale"])
+            kept += (grad, scale)
+            arrays = {"grad": grad, "scale": scale, "out": result}
+            row = tables.row(view, call["draw"], per_program, **arrays)
+            some.append((row, tables.noise_of(call["draw"], device)))
+    for rows, needs in tables.launches(some):
         table, steps, programs = tables.device_table(rows, device)
         kernel.launch(
             device,
@@ -133,8 +128,8 @@ def assemble_gradient_many(calls: list[dict[str, Any]], out: list[Any]) -> list[
             **tables.coordinates(draw),
             first_probe=draw.first_probe,
             probes=draw.probes,
-            **tables.estimator(draw, first["gamma"], first["norm"]),
+            **tables.estimator(needs["RADIUS"], first["gamma"], first["norm"]),
             STEPS=steps,
-            **constants,
+            **needs,
         )
     return results

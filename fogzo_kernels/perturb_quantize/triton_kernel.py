@@ -211,17 +211,10 @@ def perturb_quantize_many(
     ]
     device = jobs[0].w.device
     per_program = KERNELS[0].pick(device).blocks["TILES"]
-    found: dict[tuple[Any, ...], tuple[dict[str, Any], list[dict[str, int]]]] = {}
-    for job in jobs:
-        if 0 in job.w.shape:
-            continue
-        row = job.row(per_program)
-        constants = job.constants(row)
-        key = tuple(value for name, value in constants.items() if name != "atanh")
-        found.setdefault(key, (constants, []))[1].append(row)
-    first = jobs[0].call
+    first = calls[0]
     draw = first["draw"]
-    for constants, rows in found.values():
+    some = [(job.row(per_program), job.needs()) for job in jobs if 0 not in job.w.shape]
+    for rows, needs in tables.launches(some):
         table, steps, programs = tables.device_table(rows, device)
         KERNELS[0].launch(
             device,
@@ -230,10 +223,10 @@ def perturb_quantize_many(
             **tables.coordinates(draw),
             first_probe=draw.first_probe,
             probes=draw.probes,
-            **tables.estimator(draw, first["gamma"], first["norm"]),
+            **tables.estimator(needs["RADIUS"], first["gamma"], first["norm"]),
             SIDES=first["sides"],
             STEPS=steps,
-            **constants,
+            **needs,
         )
     return [job.finish() for job in jobs], counts
 
@@ -260,9 +253,7 @@ class _Job:
         if not self.direct:
             self.result = torch.empty(self.shape, dtype=torch.uint8, device=device)
         elif self.form == "packed":
-            shape = _check.packed_shape(self.shape, self.stored)
-            data = _empty(given and given.data, shape, kind, device)
-            self.result = Packed(data, self.stored, self.shape)
+            self.result = given or _packed(self.shape, self.stored, device)
         elif given is None:
             self.result = torch.empty(self.shape, dtype=kind, device=device)
 
@@ -287,27 +278,26 @@ class _Job:
             count=self.count,
         )
 
-    def constants(self, row: dict[str, int]) -> dict[str, Any]:
-        """Everything that makes another compilation."""
-        grid, draw = self.call["grid"], self.call["draw"]
-        form = self.form if self.direct else "codes"
+    def needs(self) -> dict[str, Any]:
+        """Constexprs of the launch."""
+        grid = self.call["grid"]
         return {
             "KIND": NO_GRID.value if grid is None else grid.number,
             "BITS": 0 if grid is None else grid.code_bits,
-            **tables.noise_of(draw, self.w.device),
-            "FORM": FORMS[form],
+            **tables.noise_of(self.call["draw"], self.w.device),
+            "FORM": FORMS[self.form if self.direct else "codes"],
             "WITH_BASE": self.base is not None,
             "WITH_COUNT": self.count is not None,
             "STORED": self.stored,
-            "RUN": tables.run_of([row]),
-            "ALIGNED": tables.aligned([row]),
         }
 
     def finish(self) -> Any:
         if self.direct:
             return self.result
         if self.form == "packed":
-            return _pack_rows(self.result, self.stored, self.given)
+            packed = self.given or _packed(self.shape, self.stored, self.w.device)
+            pack_rows(self.result, packed.data, self.stored)
+            return packed
         return _flips(self)
 
 
@@ -315,14 +305,9 @@ def _empty(given: Any, shape: tuple[int, ...], kind: torch.dtype, device: torch.
     return torch.empty(shape, dtype=kind, device=device) if given is None else given
 
 
-def _pack_rows(codes: Any, bits: int, given: Packed | None) -> Packed:
-    """Bytes of rows that do not fill whole bytes, from their codes."""
-    shape = tuple(codes.shape)
-    data = _empty(
-        given and given.data, _check.packed_shape(shape, bits), torch.uint8, codes.device
-    )
-    pack_rows(codes, data, bits)
-    return Packed(data, bits, shape)
+def _packed(shape: tuple[int, ...], bits: int, device: torch.device) -> Packed:
+    size = _check.packed_shape(shape, bits)
+    return Packed(torch.empty(size, dtype=torch.uint8, device=device), bits, shape)
 
 
 def _flips(job: _Job) -> Flips:
@@ -350,5 +335,6 @@ def _flips(job: _Job) -> Flips:
         device, sides * chunks, base=job.base, codes=codes, ends=ends, index=index, new=new,
         numel=numel, chunks=chunks, capacity=capacity,
     )  # fmt: skip
-    count = job.count.clone() if given is None else given.count.copy_(job.count)
-    return Flips(job.base, index, new, count)
+    if given:
+        given.count.copy_(job.count)
+    return given or Flips(job.base, index, new, job.count)
