@@ -12,6 +12,7 @@ MID_TREAD = tl.constexpr(2)
 MID_RISE = tl.constexpr(3)
 NO_GRID = tl.constexpr(4)
 ROUND_TO_EVEN = tl.constexpr(12582912.0)  # 1.5 * 2^23
+ROUNDED_BITS = tl.constexpr(0x4B400000)  # its bits; those of the sum count up from them
 
 
 @triton.jit
@@ -19,6 +20,7 @@ def code_of(x, KIND: tl.constexpr, BITS: tl.constexpr):
     """int32 code of x, float32 bins."""
     low: tl.constexpr = -1.0 if KIND <= TERNARY else -1.0 * (1 << (BITS - 1))
     high: tl.constexpr = 1.0 if KIND <= TERNARY else 1.0 * ((1 << (BITS - 1)) - 1)
+    first: tl.constexpr = -1 if KIND <= TERNARY else -(1 << (BITS - 1))
     if KIND == SIGN:
         code = (x >= 0.0).to(tl.int32)
     else:
@@ -26,8 +28,7 @@ def code_of(x, KIND: tl.constexpr, BITS: tl.constexpr):
             x = x - 0.5
         x = tl.where(x > low, x, low)  # NaN compares false and becomes the lowest
         x = tl.where(x < high, x, high)
-        rounded = (x + ROUND_TO_EVEN) - ROUND_TO_EVEN
-        code = (rounded - low).to(tl.int32)
+        code = (x + ROUND_TO_EVEN).to(tl.int32, bitcast=True) - (ROUNDED_BITS + first)
     return code
 
 
