@@ -17,6 +17,9 @@ PIP := -m pip install --quiet --disable-pip-version-check
 ASAN_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm perturb_quantize \
   assemble_gradient probe_matmul probe_matmul_native quantize quantize_activation pack hadamard \
   threads memory native)
+# Tests of operations whose triton rows run in Triton's interpreter.
+TRITON_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm perturb_quantize \
+  assemble_gradient quantize pack)
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
 .PHONY: help demo test venv-test venv-triton check lint cpp-test asan fuzz static triton-test package \
@@ -78,7 +81,8 @@ static-only:
 
 # Kernels in Triton's interpreter, on the CPU; it prints how many of them were run.
 triton-test-only: venv-triton
-	FOGZO_EVERY_KERNEL=1 OMP_NUM_THREADS=1 $(TEST)/bin/pytest -q tests/triton
+	TRITON_INTERPRET=1 FOGZO_EVERY_KERNEL=1 OMP_NUM_THREADS=1 $(TEST)/bin/pytest -q -k triton \
+	  --import-mode=importlib -o pythonpath=tests tests/triton $(TRITON_TESTS)
 
 venv-triton: venv-test
 	@$(TEST)/bin/python $(PIP) "$(TRITON)"

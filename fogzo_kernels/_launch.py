@@ -41,8 +41,8 @@ def _rows(gpu: Row, interpreter: Row, **architectures: Row) -> dict[int, Row]:
 TABLE: dict[str, dict[int, Row]] = {
     "noise": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
     "perturb_quantize": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
-    "count_flips": _rows(Row({"BLOCK": 4096}), Row({"BLOCK": 1024})),
-    "find_flips": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 1024})),
+    "count_flips": _rows(Row({"BLOCK": 2048}), Row({"BLOCK": 1024})),  # one chunk for both
+    "find_flips": _rows(Row({"BLOCK": 2048}), Row({"BLOCK": 1024})),
     "assemble_gradient": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
     "whitened_norm_part": _rows(Row({"BLOCK": 1024, "LOOPS": 16}), Row({"BLOCK": 512, "LOOPS": 4})),
     "whitened_norm_total": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 16})),

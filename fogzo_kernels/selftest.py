@@ -93,17 +93,23 @@ def _codes(case: int, shape: tuple[int, int], grid: Grid, surrogate: str, kind: 
 
 
 def _inputs(shape: tuple[int, int], probe: int, where: dict[str, Any]) -> Any:
-    u = noise(shape, "identity", tensor=0, probe=probe, **where)
+    u = noise(shape, "identity", tensor=0, probe=probe, device=_device(), **where)
     u *= 2
     return u
 
 
 def _scale(case: int, rows: int) -> Any:
     kind = _array.default_kind()
-    a = _array.empty(() if case % 2 == 0 else (rows, 1), "float32", kind)
+    a = _array.empty(() if case % 2 == 0 else (rows, 1), "float32", kind, _device() or "cpu")
     if case % 2 == 0:
         a[...] = 0.5
     else:
         for r in range(rows):
             a[r, 0] = (r % 3 + 1) / 4
     return a
+
+
+def _device() -> str | None:
+    """Where the forced backend's arrays lie; None where that is not to be chosen."""
+    name = _dispatch.forced()
+    return _dispatch.device_of(name) if name in ("cuda", "triton") else None

@@ -69,9 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda p: "-".join(p[:2]) if p[0] == "cpu" else p[0])
-def backend(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Run the test on one backend; the module's OPS name the operations it must have.
 
     Tests hold their arrays on the CPU; those of the triton row travel to the GPU and back.

@@ -60,7 +60,5 @@ def direction(
     """d, float32 of the shape of gw, [8, LANES]; probe an integer scalar below 2^32."""
     word = probe.to(tl.uint32)
     lanes: tl.constexpr = gw.shape[1]
-    eu = scaled_noise(
-        key0, key1, tile, word, step, tensor, atanh, SURROGATE, NOISE, RADIUS, lanes
-    )
+    eu = scaled_noise(key0, key1, tile, word, step, tensor, atanh, SURROGATE, NOISE, RADIUS, lanes)
     return gradient_factor(key0, key1, word, step, c1, norm) * gw + b * eu

@@ -77,7 +77,7 @@ def _case(name: str, **constexprs: Any) -> _launch.Case:
     types = {"table": "*i64", "differences": "*fp32", "seed_at": "*i64", "step_at": "*i64"}
     types |= {"gamma_at": "*fp64", "norm_at": "*fp32", "seed": "i64", "step": "i64"}
     types |= {"first_probe": "i64", "probes": "i32", "c1": "fp32", "b": "fp32", "norm": "fp32"}
-    usual = {"SURROGATE": 1, "NOISE": 0, "RADIUS": 0.2886751345948129, "RUN": 128}
+    usual: dict[str, Any] = {"SURROGATE": 1, "NOISE": 0, "RADIUS": 0.2886751345948129, "RUN": 128}
     usual |= {"ALIGNED": True, "STEPS": 8, "atanh": None}
     return _launch.Case(name, types, {**usual, **constexprs})
 
@@ -106,7 +106,8 @@ def assemble_gradient_many(calls: list[dict[str, Any]], out: list[Any]) -> list[
     draw, device = first["draw"], first["grad"].device
     differences = _array.contiguous(first["differences"].float())
     per_program = kernel.pick(device).blocks["TILES"]
-    results, kept, some = [], [], []
+    kept: list[Any] = []  # copies must outlive the launch
+    results, some = [], []
     for call, given in zip(calls, out, strict=True):
         view, result = call["view"], given
         if given is None:

@@ -123,7 +123,9 @@ KERNELS = (
         "fake_quantize",
         fake_quantize_kernel,
         tuple(
-            _launch.Case(name, {**_SIZES, "w": "*fp32", "out": "*fp32"}, shape, ("w", "out", "group"))
+            _launch.Case(
+                name, {**_SIZES, "w": "*fp32", "out": "*fp32"}, shape, ("w", "out", "group")
+            )
             for name, shape in (("channel", _ROWS), ("group of 128", _WIDE))
         ),
     ),

@@ -60,7 +60,8 @@ def perturb_quantize(
         sides: "both" gives +, - of each probe in turn; "plus" gives + only.
         flip_count: int64 output [sides * n]: how many codes of each side differ from those of w.
         out: output of the result's form, shape and dtype, apart from all inputs in memory. A Flips
-            with room for fewer flips than there are is an error.
+            with room for fewer flips than there are is an error; on a GPU, where nothing is read
+            back, those beyond the room are left out and count tells.
 
     Returns:
         values or codes [2n, *w.shape] ("plus": [n, *w.shape]), a Packed of that shape, or a Flips.

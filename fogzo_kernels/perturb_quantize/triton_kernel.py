@@ -121,9 +121,7 @@ def count_flips_kernel(base, codes, counts, numel, chunks, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def find_flips_kernel(
-    base, codes, ends, index, new, numel, chunks, capacity, BLOCK: tl.constexpr
-):
+def find_flips_kernel(base, codes, ends, index, new, numel, chunks, capacity, BLOCK: tl.constexpr):
     """Element numbers and codes of the flips of a chunk; ends: counts summed along each side."""
     program = tl.program_id(0).to(tl.int64)
     side = program // chunks
@@ -142,7 +140,13 @@ def _case(name: str, **constexprs: Any) -> _launch.Case:
     types = {"table": "*i64", "seed_at": "*i64", "step_at": "*i64", "gamma_at": "*fp64"}
     types |= {"norm_at": "*fp32", "seed": "i64", "step": "i64", "first_probe": "i64"}
     types |= {"probes": "i32", "c1": "fp32", "b": "fp32", "norm": "fp32"}
-    usual = {"KIND": 3, "BITS": 2, "SURROGATE": 1, "NOISE": 0, "RADIUS": 0.2886751345948129}
+    usual: dict[str, Any] = {
+        "KIND": 3,
+        "BITS": 2,
+        "SURROGATE": 1,
+        "NOISE": 0,
+        "RADIUS": 0.2886751345948129,
+    }
     usual |= {"SIDES": 2, "WITH_BASE": False, "WITH_COUNT": False, "STORED": 2, "RUN": 128}
     usual |= {"ALIGNED": True, "STEPS": 8, "atanh": None}
     return _launch.Case(name, types, {**usual, **constexprs})
@@ -241,7 +245,7 @@ class _Job:
         )
         self.shape = (call["sides"] * call["draw"].probes, *call["view"].shape)
         self.form, grid = call["form"], call["grid"]
-        self.count = None if grid is None else count
+        self.count: Any = None if grid is None else count
         self.stored = 8 if grid is None else grid.storage_bits
         self.direct = self.form in ("values", "codes") or (self.form == "packed" and self.rows_fit)
         device = self.w.device

@@ -24,7 +24,7 @@ step build "$python" setup.py -q build_ext --inplace
 [ "$failed" = 0 ] || exit 1
 step tests "$python" -m pytest -m gpu -q tests
 if command -v compute-sanitizer >/dev/null; then
-  step memcheck compute-sanitizer --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py
+  step memcheck compute-sanitizer --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py tests/test_triton_gpu.py
   step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py
 else
   echo "gpu: no compute-sanitizer on PATH: memory accesses were not watched"

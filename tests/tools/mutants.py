@@ -7,6 +7,7 @@ usage: mutants.py [NAME ...]    (all faults, or those whose names contain a NAME
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import tomllib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ WORK = ROOT / "build/mutants"
 GOOD = WORK / "good"  # the native build without a fault
 STOP = threading.Event()
 TOOLS = ("cpp", "static")  # what a fault may name besides pytest's node ids
+INTERPRETED = "tests/triton/"  # tests that need a process of their own
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header")
 LIMIT_S = 300
 
@@ -36,7 +39,7 @@ class Mutant:
     find: str
     replace: str
     tests: tuple[str, ...]
-    needs: str = ""  # "avx2" or "nvcc": skipped where the machine has none
+    needs: str = ""  # "avx2", "nvcc" or "triton": skipped where the machine has none
 
     @property
     def native(self) -> bool:
@@ -66,7 +69,16 @@ def missing(needs: str) -> bool:
     if needs == "avx2":
         cpu = Path("/proc/cpuinfo")
         return not (cpu.exists() and "avx2" in cpu.read_text())
+    if needs == "triton":
+        return importlib.util.find_spec("triton") is None
     return needs == "nvcc" and shutil.which("nvcc") is None
+
+
+def processes(tests: Iterable[str]) -> list[list[str]]:
+    """Pytest's node ids among the tests, by the process they run in."""
+    nodes = [test for test in tests if test not in TOOLS]
+    own = [test for test in nodes if test.startswith(INTERPRETED)]
+    return [part for part in ([test for test in nodes if test not in own], own) if part]
 
 
 class Copy:
@@ -134,7 +146,6 @@ class Copy:
 
     def fails(self, tests: tuple[str, ...]) -> tuple[bool, str]:
         """Whether the named tests ran and failed, and what they said."""
-        nodes = [test for test in tests if test not in TOOLS]
         said = ""
         for test in tests:
             if test not in TOOLS:
@@ -148,12 +159,13 @@ class Copy:
                 return True, said
             if code:
                 return False, f"{said}\n{test} ended with {code}"
-        if nodes:
+        for nodes in processes(tests):
             code, text = self.run(*PYTEST, *nodes)
             said += text
             if code not in (0, 1):
                 said += f"\npytest ended with {code}: not a failing test"
-            return code == 1, said
+            if code:
+                return code == 1, said
         return False, said
 
     def plant(self, mutant: Mutant) -> tuple[bool, str]:
@@ -207,8 +219,7 @@ def prepare(mutants: list[Mutant]) -> tuple[Copy, Copy]:
         failed, text = native.fails((test,)) if test in tests else (False, "")
         if failed or "ended with" in text:
             raise SystemExit(f"mutants: {test} fails without a fault:\n{text}")
-    nodes = [test for test in tests if test not in TOOLS]
-    if nodes:
+    for nodes in processes(tests):
         code, text = plain.run(*PYTEST, *nodes)
         if code:
             raise SystemExit(f"mutants: pytest ended with {code} without a fault:\n{text[-4000:]}")

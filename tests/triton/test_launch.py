@@ -53,6 +53,11 @@ def test_an_architecture_without_a_row_takes_an_older_one():
     assert _launch.pick("noise", _launch.INTERPRETER) is rows[_launch.INTERPRETER]
 
 
+def test_flips_are_counted_in_the_chunks_they_are_found_in():
+    for arch in (_launch.INTERPRETER, *_launch.ARCHITECTURES):
+        assert _launch.pick("count_flips", arch).blocks == _launch.pick("find_flips", arch).blocks
+
+
 def test_the_table_prints_a_line_for_each_row(capsys):
     _launch.main()
     lines = capsys.readouterr().out.splitlines()
