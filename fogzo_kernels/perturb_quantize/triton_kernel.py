@@ -15,7 +15,8 @@ from .._triton.grid import NO_GRID, code_of, value_of
 from .._triton.pack import pack_last, pack_rows
 from .._triton.philox import key_of, step_of
 from .._triton.probe import direction, gamma_factors, norm_of
-from .._types import Flips, Packed
+from .._types import Packed
+from .triton_flips import COUNT, FIND, find_flips
 
 VALUES, CODES, PACKED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 FORMS = {"values": VALUES.value, "codes": CODES.value, "packed": PACKED.value}
@@ -108,35 +109,8 @@ def perturb_quantize_kernel(
                     tl.store(out + first // per_byte, data, (first >= low) & (first < high))
 
 
-@triton.jit
-def count_flips_kernel(base, codes, counts, numel, chunks, BLOCK: tl.constexpr):
-    """counts [sides, chunks], int64: codes of a chunk of BLOCK elements that differ from base."""
-    program = tl.program_id(0).to(tl.int64)
-    side = program // chunks
-    local = (program - side * chunks) * BLOCK + tl.arange(0, BLOCK)
-    inside = local < numel
-    code = tl.load(codes + side * numel + local, inside, other=0)
-    differs = (code != tl.load(base + local, inside, other=0)) & inside
-    tl.store(counts + program, tl.sum(differs.to(tl.int32)).to(tl.int64))
-
-
-@triton.jit
-def find_flips_kernel(base, codes, ends, index, new, numel, chunks, capacity, BLOCK: tl.constexpr):
-    """Element numbers and codes of the flips of a chunk; ends: counts summed along each side."""
-    program = tl.program_id(0).to(tl.int64)
-    side = program // chunks
-    local = (program - side * chunks) * BLOCK + tl.arange(0, BLOCK)
-    inside = local < numel
-    code = tl.load(codes + side * numel + local, inside, other=0)
-    differs = ((code != tl.load(base + local, inside, other=0)) & inside).to(tl.int32)
-    start = tl.load(ends + program) - tl.sum(differs)
-    rank = start + tl.cumsum(differs) - 1
-    found = (differs == 1) & (rank < capacity)
-    tl.store(index + side * capacity + rank, local, found)
-    tl.store(new + side * capacity + rank, code, found)
-
-
-def _case(name: str, **constexprs: Any) -> _launch.Case:
+def _case(name: str, host: bool = False, **constexprs: Any) -> _launch.Case:
+    """Scalars in memory, or (host) as arguments; an atanh that is a type is a pointer."""
     types = {"table": "*i64", "seed_at": "*i64", "step_at": "*i64", "gamma_at": "*fp64"}
     types |= {"norm_at": "*fp32", "seed": "i64", "step": "i64", "first_probe": "i64"}
     types |= {"probes": "i32", "c1": "fp32", "b": "fp32", "norm": "fp32"}
@@ -149,12 +123,24 @@ def _case(name: str, **constexprs: Any) -> _launch.Case:
     }
     usual |= {"SIDES": 2, "WITH_BASE": False, "WITH_COUNT": False, "STORED": 2, "RUN": 128}
     usual |= {"ALIGNED": True, "STEPS": 8, "atanh": None}
+    if host:
+        absent = [name for name in types if name.endswith("_at")]
+        types = {name: of for name, of in types.items() if name not in absent}
+        usual |= dict.fromkeys(absent)
+    if "atanh" in constexprs:
+        types["atanh"] = constexprs.pop("atanh")
+        del usual["atanh"]
     return _launch.Case(name, types, {**usual, **constexprs})
 
 
-_SIGN = {"KIND": 0, "BITS": 1, "SURROGATE": 4, "STORED": 1, "RADIUS": 0.4082482904638631}
-_FLIPS = {"base": "*u8", "codes": "*u8", "numel": "i64", "chunks": "i32"}
-_WIDE = ("base", "codes", "numel")
+_SIGN: dict[str, Any] = {
+    "KIND": 0,
+    "BITS": 1,
+    "SURROGATE": 4,
+    "STORED": 1,
+    "RADIUS": 0.4082482904638631,
+}
+_TANH: dict[str, Any] = {"SURROGATE": 3, "RADIUS": 0.9068996821171089, "atanh": "*fp32"}
 KERNELS = (
     _launch.Kernel(
         "perturb_quantize",
@@ -163,28 +149,15 @@ KERNELS = (
             _case("packed", FORM=PACKED.value),
             _case("packed, rademacher", FORM=PACKED.value, NOISE=1, RADIUS=0.5),
             _case("packed, sign", FORM=PACKED.value, **_SIGN),
+            _case("packed, tanh", FORM=PACKED.value, **{**_SIGN, **_TANH}),
+            _case("packed, host scalars", True, FORM=PACKED.value, STEPS=0),
             _case("values", FORM=VALUES.value, RUN=4, BITS=4),
             _case("codes, counted", FORM=CODES.value, WITH_BASE=True, WITH_COUNT=True),
             _case("no grid", FORM=VALUES.value, KIND=NO_GRID.value, BITS=0, RUN=0),
         ),
     ),
-    _launch.Kernel(
-        "count_flips",
-        count_flips_kernel,
-        (_launch.Case("count", {**_FLIPS, "counts": "*i64"}, {}, _WIDE),),
-    ),
-    _launch.Kernel(
-        "find_flips",
-        find_flips_kernel,
-        (
-            _launch.Case(
-                "find",
-                {**_FLIPS, "ends": "*i64", "index": "*i64", "new": "*u8", "capacity": "i64"},
-                {},
-                _WIDE,
-            ),
-        ),
-    ),
+    COUNT,
+    FIND,
 )
 
 
@@ -296,13 +269,15 @@ class _Job:
         }
 
     def finish(self) -> Any:
+        """The result; how many flips there may be is read back where no output says it."""
         if self.direct:
             return self.result
         if self.form == "packed":
             packed = self.given or _packed(self.shape, self.stored, self.w.device)
             pack_rows(self.result, packed.data, self.stored)
             return packed
-        return _flips(self)
+        capacity = self.given.index.shape[1] if self.given else int(self.count.max())
+        return find_flips(self.result, self.base, self.count, capacity, self.given)
 
 
 def _empty(given: Any, shape: tuple[int, ...], kind: torch.dtype, device: torch.device) -> Any:
@@ -312,33 +287,3 @@ def _empty(given: Any, shape: tuple[int, ...], kind: torch.dtype, device: torch.
 def _packed(shape: tuple[int, ...], bits: int, device: torch.device) -> Packed:
     size = _check.packed_shape(shape, bits)
     return Packed(torch.empty(size, dtype=torch.uint8, device=device), bits, shape)
-
-
-def _flips(job: _Job) -> Flips:
-    """Stream compaction: count by chunk, add up, then each chunk writes from its own place.
-
-    Without an output to say how many there may be, the largest count is read back.
-    """
-    _, count_flips, find_flips = KERNELS
-    codes, device, given = job.result, job.w.device, job.given
-    sides, numel = codes.shape[0], job.w.numel()
-    capacity = given.index.shape[1] if given else int(job.count.max())
-    if given and device.type == "cpu" and int(job.count.max()) > capacity:
-        most = int(job.count.max())
-        _check.fail("perturb_quantize", "out", f"has room for {capacity} flips", f"{most}")
-    index = _empty(given and given.index, (sides, capacity), torch.int64, device).fill_(-1)
-    new = _empty(given and given.code, (sides, capacity), torch.uint8, device).zero_()
-    chunks = -(-numel // count_flips.pick(device).blocks["BLOCK"])
-    counts = torch.empty((sides, chunks), dtype=torch.int64, device=device)
-    count_flips.launch(
-        device, sides * chunks, base=job.base, codes=codes, counts=counts, numel=numel,
-        chunks=chunks,
-    )  # fmt: skip
-    ends = counts.cumsum(1)
-    find_flips.launch(
-        device, sides * chunks, base=job.base, codes=codes, ends=ends, index=index, new=new,
-        numel=numel, chunks=chunks, capacity=capacity,
-    )  # fmt: skip
-    if given:
-        given.count.copy_(job.count)
-    return given or Flips(job.base, index, new, job.count)
