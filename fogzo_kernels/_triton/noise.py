@@ -34,20 +34,20 @@ def scaled_noise(
     LANES: tl.constexpr,
 ):
     """e * u in bins, float32 [8, LANES], of the tiles that start at number ``tile``."""
-    lane = tl.arange(0, LANES)
+    lane = tl.arange(0, LANES).to(tl.uint32)
     row = tl.arange(0, 8)[:, None]
-    tiles = tile + lane // 128  # [LANES]
+    tile = tile.to(tl.uint32)  # below 2^25
     if NOISE == RADEMACHER:
+        tiles = tile + lane // 128  # [LANES]
         block = (tiles // 16) * 128 + lane % 128
-        c0, c1, c2, c3 = philox(key0, key1, block.to(tl.uint32), probe, step, tensor)
+        c0, c1, c2, c3 = philox(key0, key1, block, probe, step, tensor)
         part = (tiles % 16).to(tl.int32)  # its 8 of the block's 128 bits
         word = tl.where(part < 8, tl.where(part < 4, c0, c1), tl.where(part < 12, c2, c3))
         bit = (word[None, :] >> ((part % 4) * 8)[None, :].to(tl.uint32)) >> row.to(tl.uint32)
         e = tl.full((), RADIUS, tl.float32)
         eu = tl.where((bit & 1) == 1, -e, e)
     else:
-        block = tiles * 128 + lane % 128
-        c0, c1, c2, c3 = philox(key0, key1, block.to(tl.uint32), probe, step, tensor)
+        c0, c1, c2, c3 = philox(key0, key1, tile * 128 + lane, probe, step, tensor)
         low = tl.where(row < 2, c0[None, :], c1[None, :])
         high = tl.where(row < 6, c2[None, :], c3[None, :])
         word = tl.where(row < 4, low, high)

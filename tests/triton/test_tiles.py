@@ -11,18 +11,19 @@ from fogzo_kernels._triton import tiles
 
 
 @triton.jit
-def index_kernel(out, lead, group, BLOCK: tl.constexpr):
+def index_kernel(out, lead, group, STRIDE: tl.constexpr, BLOCK: tl.constexpr):
     ahead = tl.arange(0, BLOCK)
-    index = tiles.scale_index(lead.to(tl.int64), ahead * 7, group.to(tl.int64))
+    index = tiles.scale_index(lead.to(tl.int64), ahead * STRIDE, group.to(tl.int64))
     tl.store(out + ahead, index)
 
 
+@pytest.mark.parametrize("stride", [1, 7])
 @pytest.mark.parametrize("lead", [0, 5, 1023, 2**31 - 3, 2**33 + 11, 2**35 - 448])
 @pytest.mark.parametrize("group", [1, 3, 128, 1031, 2**30 - 1, 2**30 + 1, 2**33 + 12, 2**35])
-def test_scale_index_is_the_quotient(lead, group):
+def test_scale_index_is_the_quotient(lead, group, stride):
     out = torch.empty(64, dtype=torch.int64)
-    index_kernel[(1,)](out, lead, group, BLOCK=64)
-    assert out.tolist() == [(lead + 7 * i) // group for i in range(64)]
+    index_kernel[(1,)](out, lead, group, STRIDE=stride, BLOCK=64)
+    assert out.tolist() == [(lead + stride * i) // group for i in range(64)]
 
 
 @triton.jit
