@@ -1,0 +1,163 @@
+"""Read a compiled Triton kernel: its PTX, its machine code, and what must not be in them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+# Approximate, flushing or fused arithmetic; floors flush subnormals; without a rounding mode ptxas
+# may fuse an addition into a multiplication.
+INEXACT = re.compile(
+    r"\b(?:div\.full|fma\.|cvt\.r[mp]i\.)\S*|\S*\.(?:approx|ftz)\b\S*|\b(?:add|sub|mul)\.f(?:32|64)\b"
+)
+TENSOR = {
+    "int8": {80: "IMMA", 90: "IGMMA", 100: "UTCIMMA"},
+    "half": {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"},
+    "float8": {90: "QGMMA", 100: "UTCQMMA"},
+}
+LOCAL = ("STL", "LDL")
+# bytes of shared memory that one program may have
+SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+WIDE = 16
+
+_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)(\S*)([^;]*);")
+_ACCESS = re.compile(
+    r"(?P<op>(?:ld|st)\.global\S*|cp\.async\.c[ag]\.shared\.global\S*|(?:red|atom)\.global\S*)\s(?P<rest>[^;]*);"
+)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Machine code of one kernel.
+
+    counts: instructions by name up to its first dot. loop: instructions of its main loop (the
+    innermost one with tensor-core instructions, else the longest), 0 without one. rest: all others.
+    registers a thread; stack: bytes of stack and local memory.
+    """
+
+    counts: dict[str, int]
+    loop: int
+    rest: int
+    registers: int
+    stack: int
+
+
+def machine_code(usage: str, sass: str) -> Code:
+    """Code from what cuobjdump prints with --dump-resource-usage and with -sass.
+
+    Raises:
+        ValueError: text without them.
+    """
+    numbers = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage))
+    lines = [(int(m[1], 16), m[2], m[4]) for m in _INSTRUCTION.finditer(sass)]
+    if "REG" not in numbers or not lines:
+        raise ValueError(f"cuobjdump printed no kernel: {usage[:200]!r}")
+    index = {address: at for at, (address, _, _) in enumerate(lines)}
+    loops = []
+    for at, (address, name, operands) in enumerate(lines):
+        target = re.search(r"0x([0-9a-f]+)\s*$", operands.strip()) if name == "BRA" else None
+        if target and int(target[1], 16) < address and int(target[1], 16) in index:
+            loops.append(range(index[int(target[1], 16)], at + 1))
+
+    products = [loop for loop in loops if any(is_tensor(lines[at][1]) for at in loop)]
+    loop = min(map(len, products)) if products else max(map(len, loops), default=0)
+    counts = Counter(name for _, name, _ in lines if name != "NOP")
+    every = sum(counts.values())
+    stack = int(numbers["STACK"]) + int(numbers["LOCAL"])
+    return Code(dict(counts), loop, every - loop, int(numbers["REG"]), stack)
+
+
+def is_tensor(name: str) -> bool:
+    """Whether an instruction is a tensor core's; HFMA2.MMA is a way to load a constant."""
+    return name.endswith("MMA") and name != "HFMA2"
+
+
+def inexact(ptx: str) -> list[str]:
+    """Instructions of PTX that do not round one operation at a time, each once."""
+    text = re.sub(r"//.*", "", ptx)
+    return list(dict.fromkeys(match[0] for match in INEXACT.finditer(text)))
+
+
+def accesses(ptx: str) -> list[tuple[int, int]]:
+    """Every access to global memory: (number of the kernel's parameter it points into, bytes).
+
+    An address is followed back through its arithmetic to the parameters; loaded values end it.
+    """
+    text = re.sub(r"//.*", "", ptx)
+    pointers = {
+        int(m[1]) for m in re.finditer(r"\.param \.u64 \.ptr \.global \.align \d+ \w+_param_(\d+)", text)
+    }
+    sources: dict[str, set[str]] = {}
+    parameters: dict[str, int] = {}
+    found: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        statement = re.sub(r"^\s*(@!?%p\d+\s+)?", "", line).strip()
+        access = _ACCESS.match(statement)
+        if access is not None:
+            found.append(_access(access["op"], access["rest"]))
+            continue
+        loaded = re.match(r"ld\.param\.\w+\s+(%\w+), \[\w+_param_(\d+)\]", statement)
+        if loaded is not None:
+            parameters[loaded[1]] = int(loaded[2])
+            continue
+        registers = re.findall(r"%\w+", statement)
+        if registers and not statement.startswith(("ld.", "st.", ".reg", "bra", "@")):
+            sources.setdefault(registers[0], set()).update(registers[1:])
+    return [(_parameter(register, sources, parameters, pointers), size) for size, register in found]
+
+
+def _access(op: str, rest: str) -> tuple[int, str]:
+    """Bytes and address register of one access."""
+    addresses = re.findall(r"\[\s*(%\w+)", rest)
+    if op.startswith("cp.async"):
+        size = re.search(r",\s*(0x[0-9a-f]+|\d+)\s*(?:,|$)", rest)
+        return int(size[1], 0) if size else 0, addresses[1]
+    width = re.search(r"\.[busf](8|16|32|64|128)\b", op)
+    vector = re.search(r"\.v(\d)\b", op)
+    return int(width[1]) // 8 * int(vector[1] if vector else 1) if width else 0, addresses[0]
+
+
+def _parameter(
+    register: str, sources: dict[str, set[str]], parameters: dict[str, int], pointers: set[int]
+) -> int:
+    """The one pointer that an address comes from, -1 where there is not one."""
+    seen, todo, found = {register}, [register], set()
+    while todo:
+        at = todo.pop()
+        if parameters.get(at) in pointers:
+            found.add(parameters[at])
+        new = sources.get(at, set()) - seen
+        seen |= new
+        todo += new
+    return found.pop() if len(found) == 1 else -1
+
+
+def findings(
+    ptx: str, code: Code, shared: int, arch: int, *, exact: bool, tensor: str, wide: dict[int, str]
+) -> list[str]:
+    """What a kernel must not have, a line each.
+
+    wide: the pointers, by number, whose accesses have to be 16 bytes wide, with their names.
+    """
+    found = []
+    if code.stack:
+        found.append(f"{code.stack} bytes of stack and local memory")
+    spills = {name: code.counts[name] for name in LOCAL if name in code.counts}
+    if spills:
+        found.append("spills: " + ", ".join(f"{count} {name}" for name, count in spills.items()))
+    if shared > SHARED[arch]:
+        found.append(f"{shared} bytes of shared memory, at most {SHARED[arch]}")
+    if tensor and TENSOR[tensor][arch] not in code.counts:
+        used = [name for name in code.counts if is_tensor(name)]
+        found.append(f"no {TENSOR[tensor][arch]}; tensor-core instructions: {', '.join(used) or 'none'}")
+    if exact:
+        found += [f"not exact: {line}" for line in inexact(ptx)]
+    narrow: Counter[tuple[str, int]] = Counter()
+    for pointer, size in accesses(ptx):
+        if pointer == -1:
+            found.append("an access whose pointer cannot be told")
+        elif pointer in wide and size < WIDE:
+            narrow[wide[pointer], size] += 1
+    found += [f"{name}: {n} accesses of {size} bytes" for (name, size), n in narrow.items()]
+    return found
