@@ -122,7 +122,9 @@ def disassembled(cubin: bytes) -> tuple[str, str]:
         file.write(cubin)
         file.flush()
         usage, sass = (
-            subprocess.run([tool, what, file.name], capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                [tool, what, file.name], capture_output=True, text=True, check=True
+            ).stdout
             for what in ("--dump-resource-usage", "-sass")
         )
     return usage, sass

@@ -86,7 +86,8 @@ def accesses(ptx: str) -> list[tuple[int, int]]:
     """
     text = re.sub(r"//.*", "", ptx)
     pointers = {
-        int(m[1]) for m in re.finditer(r"\.param \.u64 \.ptr \.global \.align \d+ \w+_param_(\d+)", text)
+        int(m[1])
+        for m in re.finditer(r"\.param \.u64 \.ptr \.global \.align \d+ \w+_param_(\d+)", text)
     }
     sources: dict[str, set[str]] = {}
     parameters: dict[str, int] = {}
@@ -150,7 +151,9 @@ def findings(
         found.append(f"{shared} bytes of shared memory, at most {SHARED[arch]}")
     if tensor and TENSOR[tensor][arch] not in code.counts:
         used = [name for name in code.counts if is_tensor(name)]
-        found.append(f"no {TENSOR[tensor][arch]}; tensor-core instructions: {', '.join(used) or 'none'}")
+        found.append(
+            f"no {TENSOR[tensor][arch]}; tensor-core instructions: {', '.join(used) or 'none'}"
+        )
     if exact:
         found += [f"not exact: {line}" for line in inexact(ptx)]
     narrow: Counter[tuple[str, int]] = Counter()

@@ -37,6 +37,13 @@ def _rows(gpu: Row, interpreter: Row, **architectures: Row) -> dict[int, Row]:
     return {**rows, **{int(name[3:]): row for name, row in architectures.items()}}
 
 
+def _tile(m: int, n: int, k: int, warps: int, stages: int) -> Row:
+    """A tile [m, n] of a product, k at a time; eight tiles of rows share their columns' weights."""
+    return Row({"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k, "GROUP_M": 8}, warps, stages)
+
+
+_SMALL = Row({"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 32, "GROUP_M": 2})
+
 # kernel -> architecture -> row. Not yet measured on a GPU.
 TABLE: dict[str, dict[int, Row]] = {
     "noise": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
@@ -55,12 +62,60 @@ TABLE: dict[str, dict[int, Row]] = {
     "scale_gradient": _rows(Row({"BLOCK": 128}), Row({"BLOCK": 16})),
     "pack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
     "unpack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
+    "noise": _rows(Row({"TILES": 4}), Row({"TILES": 16})),
+    "hadamard.blocks": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 128})),
+    "hadamard.runs": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 128})),
+    "quantize_activation": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 64})),
+    "probe_matmul.operands": _rows(
+        Row({"BLOCK_R": 16, "BLOCK_BYTES": 128}), Row({"BLOCK_R": 4, "BLOCK_BYTES": 32})
+    ),
+    "probe_matmul.sum": _rows(
+        Row({"BLOCK_R": 4, "BLOCK_N": 256}), Row({"BLOCK_R": 4, "BLOCK_N": 32})
+    ),
+    "probe_matmul.few.int8": _rows(
+        _tile(64, 64, 256, 4, 3), _SMALL, sm_80=_tile(64, 64, 256, 4, 1)
+    ),
+    "probe_matmul.few.half": _rows(
+        _tile(64, 64, 128, 4, 4), _SMALL, sm_80=_tile(64, 64, 128, 4, 1)
+    ),
+    "probe_matmul.few.float32": _rows(
+        _tile(64, 128, 64, 4, 3), _SMALL, sm_80=_tile(32, 128, 64, 4, 1)
+    ),
+    "probe_matmul.few.float8": {
+        INTERPRETER: _SMALL,
+        90: _tile(64, 64, 256, 4, 3),
+        100: _tile(64, 64, 256, 4, 3),
+    },
+    "probe_matmul.many.int8": _rows(
+        _tile(128, 128, 128, 8, 4),
+        _SMALL,
+        sm_80=_tile(128, 128, 128, 8, 3),
+        sm_90=_tile(128, 256, 128, 8, 3),
+    ),
+    "probe_matmul.many.half": _rows(
+        _tile(128, 128, 64, 8, 4),
+        _SMALL,
+        sm_80=_tile(128, 128, 64, 8, 3),
+        sm_90=_tile(128, 256, 64, 8, 3),
+    ),
+    "probe_matmul.many.float32": _rows(_tile(128, 128, 32, 8, 3), _SMALL),
+    "probe_matmul.many.float8": {
+        INTERPRETER: _SMALL,
+        90: _tile(128, 128, 128, 8, 4),
+        100: _tile(128, 128, 128, 8, 4),
+    },
+    "probe_matmul.group": _rows(_tile(64, 64, 64, 8, 3), _SMALL, sm_90=_tile(64, 64, 64, 4, 3)),
+    "probe_matmul.flips": _rows(_tile(64, 64, 64, 8, 3), _SMALL, sm_90=_tile(64, 64, 64, 4, 3)),
 }
 
 
 def pick(kernel: str, arch: int) -> Row:
-    """The row of a kernel; an architecture that has none takes the nearest older one's."""
+    """The row of a kernel; an architecture that has none takes the nearest older one's.
+
+    From 12.0 on GPUs have the shared memory and the tensor-core instructions of 8.x again.
+    """
     rows = TABLE[kernel]
+    arch = 80 if arch >= 120 else arch
     known = [number for number in rows if INTERPRETER < number <= arch]
     if arch == INTERPRETER:
         return rows[INTERPRETER]
@@ -84,7 +139,8 @@ class Case:
 
     types: "*fp32", "i64", "fp32" ... by argument; an argument that is None is a constexpr None.
     aligned: arguments known to be divisible by 16. loads16: whether its large loads are contiguous,
-    so that their machine code must move 16 bytes a thread.
+    so that their machine code must move 16 bytes a thread; narrow: pointers for which they are not.
+    tensor: what tensor cores multiply, "int8", "half" or "float8"; "" without products.
     """
 
     name: str
@@ -92,6 +148,8 @@ class Case:
     constexprs: Mapping[str, Any]
     aligned: tuple[str, ...] = ()
     loads16: bool = True
+    narrow: tuple[str, ...] = ()
+    tensor: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,14 +167,14 @@ class Kernel:
     def pick(self, device: Any) -> Row:
         return pick(self.name, architecture(device))
 
-    def launch(self, device: Any, programs: int, **arguments: Any) -> None:
-        """Run programs 0 .. programs - 1 on the device's current stream; none for 0."""
-        if programs == 0:
+    def launch(self, device: Any, *programs: int, **arguments: Any) -> None:
+        """Run programs 0 .. programs - 1, of up to three axes, on the device's current stream."""
+        if 0 in programs:
             return
         row = self.pick(device)
         launched.add(self.name)
         with _on(device):
-            self.function[(programs,)](
+            self.function[programs](
                 **arguments,
                 **row.blocks,
                 num_warps=row.warps,

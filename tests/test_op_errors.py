@@ -266,13 +266,13 @@ def test_matmul_shapes():
     text = "bias has shape (3,), expected (4,), one for each output"
     refuse("probe_matmul", text, bias=torch.zeros(3))
     int8 = torch.zeros(3, 12, dtype=torch.int8)
-    wanted = "expected a float32 array with int8 x, else None"
+    wanted = "expected a float32 array with int8 or float8 x, else None"
     refuse("probe_matmul", f"x_scale is None, {wanted}", x=int8)
     text = f"x_scale is given with x of another dtype, {wanted}"
     refuse("probe_matmul", text, x_scale=torch.ones(3))
     text = "x_scale has shape (2,), expected (3,), a scale for each row of x"
     refuse("probe_matmul", text, x=int8, x_scale=torch.ones(2))
-    text = "x has dtype float64, expected float32 or bfloat16 or int8"
+    text = "x has dtype float64, expected float32 or bfloat16 or float16 or int8 or float8_e4m3fn"
     refuse("probe_matmul", text, TypeError, x=weight((3, 12), torch.float64))
 
 

@@ -122,7 +122,7 @@ def probe_matmul_flips(
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.dtype == torch.int8 else x.dtype
+    return torch.float32 if x.dtype in (torch.int8, torch.float8_e4m3fn) else x.dtype
 
 
 def assemble_gradient(grad: Tensor, *rest: Any) -> Tensor:

@@ -25,17 +25,18 @@ def probe_matmul(
     float32 (int32 for int8 activations) and may differ by their accumulation error.
 
     Args:
-        x: float32, bfloat16 or int8 activations [M, K] (shared by all sides) or [P, M, K].
+        x: float32, bfloat16, float16, int8 or float8_e4m3fn activations [M, K] (shared by all
+            sides) or [P, M, K].
         codes: uint8 [N, K] or [P, N, K], a Packed of that shape, or a Flips of a [N, K] weight;
             codes beyond the grid's levels multiply by values of no meaning, which backends choose.
         scale: float32 > 0 in the unit of w: (), [N, 1] or [N, G, 1] with G dividing K.
         grid: the grid the codes belong to.
         bias: None or [N], float32 (or x's dtype).
-        x_scale: float32 scale of each row, [M] or [P, M] like x; with int8 x, and only then.
+        x_scale: float32 scale of each row, [M] or [P, M] like x; with int8 and float8 x only.
         out: output of the result's shape and dtype, apart from all inputs in memory.
 
     Returns:
-        [P, M, N] in x's dtype, float32 where x is int8; in the unit of x (int8: of x_scale) times
+        [P, M, N] in x's dtype, float32 where x has a scale; in the unit of x (or of x_scale) times
         that of the scale. P is 1 where nothing has probe sides.
 
     Raises:
@@ -77,7 +78,7 @@ def probe_matmul(
 
 class _Plan(NamedTuple):
     view: _check.View  # of the weight
-    case: tuple[str, str]  # dtype of the result, kind of codes
+    case: tuple[str, str, int]  # dtype of x, kind of codes, their bits
 
 
 _plans: dict[tuple[Any, ...], _Plan] = {}
@@ -121,7 +122,7 @@ def _checked(
     parts = _code_arrays(codes)
     first = next(iter(parts.values()))
     v = _check.view(op, "x", x, scale=scale, bias=bias, x_scale=x_scale, out=out, **parts)
-    _check.dtype(op, "x", x, "float32", "bfloat16", "int8")
+    _check.dtype(op, "x", x, "float32", "bfloat16", "float16", "int8", "float8_e4m3fn")
     shape = tuple(codes.shape if isinstance(codes, Packed) else first.shape)
     if len(v.shape) not in (2, 3):
         _check.fail(op, "x", f"has shape {v.shape}", "(M, K) or (P, M, K)")
@@ -139,20 +140,20 @@ def _checked(
     _check.result_size(op, "x", f"has shape {v.shape}", (p, v.shape[-2], n))
     weight = _check.shape_view(op, (n, k), v.kind, v.device)
     weight = _check.with_scale(op, weight, scale, "codes")
-    int8 = _array.dtype_name(x) == "int8"
-    if int8 != (x_scale is not None):
+    x_dtype = _array.dtype_name(x)
+    scaled = x_dtype in ("int8", "float8_e4m3fn")
+    if scaled != (x_scale is not None):
         got = "is given" if x_scale is not None else "is None"
-        _check.fail(op, "x_scale", f"{got} with x of another dtype" if not int8 else got,
-                    "a float32 array with int8 x, else None")  # fmt: skip
+        _check.fail(op, "x_scale", f"{got} with x of another dtype" if not scaled else got,
+                    "a float32 array with int8 or float8 x, else None")  # fmt: skip
     if x_scale is not None:
         _check.dtype(op, "x_scale", x_scale, "float32")
         _check.shape(op, "x_scale", x_scale, v.shape[:-1], ", a scale for each row of x")
     if bias is not None:
-        _check.dtype(op, "bias", bias, "float32", "bfloat16")
+        _check.dtype(op, "bias", bias, "float32", "bfloat16", "float16")
         _check.shape(op, "bias", bias, (n,), ", one for each output")
-    dtype = "float32" if int8 else _array.dtype_name(x)
-    _outputs.out(op, out, (p, v.shape[-2], n), dtype)
-    return _Plan(weight, (dtype, type(codes).__name__))
+    _outputs.out(op, out, (p, v.shape[-2], n), "float32" if scaled else x_dtype)
+    return _Plan(weight, (x_dtype, type(codes).__name__, grid.code_bits))
 
 
 def _check_codes(op: str, codes: Any, grid: Grid) -> None:

@@ -12,7 +12,10 @@ X_TYPES = {"float32": 0, "bfloat16": 1, "int8": 2}
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
-    return "this release has no CUDA kernel for it" if backend == "cuda" else None
+    if backend == "cuda":
+        return "this release has no CUDA kernel for it"
+    dtype = case[0] if case else "float32"
+    return None if dtype in X_TYPES else f"it has no {dtype} x"
 
 
 def probe_matmul_cpu(

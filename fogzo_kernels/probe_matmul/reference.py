@@ -26,7 +26,7 @@ def probe_matmul(
     y: Tensor = rows @ weight.mT
     if bias is not None:
         y = y + bias.double()
-    y = y.to(torch.float32 if x.dtype == torch.int8 else x.dtype)
+    y = y.to(x.dtype if x_scale is None else torch.float32)
     return y if y.ndim == 3 else y.unsqueeze(0)
 
 

@@ -1,4 +1,4 @@
-"""What the kernels of probe_matmul are compiled for: every row of the table, every kind of codes."""
+"""What the kernels of probe_matmul are compiled for: all rows of the table, all kinds of codes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ def tile_case(
         **({} if scaled else {"x_scale": None}),
         **({} if flips else {**dict.fromkeys(FLIP_POINTERS), "flip_sides": 1}),
     }  # fmt: skip
-    types = {
+    types: dict[str, str] = {
         "x": f"*{short}", "w": "*u8" if bits else f"*{SHORT[dot]}",
         "y": "*fp32" if scaled or split else f"*{short}", **dict.fromkeys(EDGES, "*fp32"),
         "base": "*u8", "index": "*i64", "code": "*u8", "count": "*i64",
         **dict.fromkeys((*ALIGNED[10:], *COUNTS), "i32"),
     }  # fmt: skip
+    types = {key: kind for key, kind in types.items() if key not in constants}
     about = f"{name} x, {f'{bits}-bit codes' if bits else 'operands'}"
     about += ", K split" * split + ", sums of x" * row_sum
     # Flips are found by their numbers, and gather the columns of x.
@@ -70,9 +71,10 @@ def operand_case(bits: int, to: str, whole: bool) -> Case:
 
 def sum_case(to: str) -> Case:
     scaled = to == "fp32"
+    edges = EDGES if scaled else EDGES[1:]
     return Case(
         f"{to} y",
-        {"parts": "*fp32", "y": f"*{to}", **dict.fromkeys(EDGES, "*fp32"),
+        {"parts": "*fp32", "y": f"*{to}", **dict.fromkeys(edges, "*fp32"),
          **dict.fromkeys(("splits", "rows", "n_size", "x_rows"), "i32")},
         {"UNIT": 0.5, "SCALE": 1, "X_SCALE": scaled, "BIAS": True,
          **({} if scaled else {"x_scale": None})},
@@ -117,7 +119,12 @@ OPERAND = Kernel(
     operand_kernel,
     tuple(
         operand_case(bits, to, whole)
-        for bits, to, whole in ((1, "i8", True), (2, "i8", True), (8, "bf16", True), (2, "i8", False))
+        for bits, to, whole in (
+            (1, "i8", True),
+            (2, "i8", True),
+            (8, "bf16", True),
+            (2, "i8", False),
+        )
     ),
     exact=False,
 )

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from .. import _array
 from .._check import View
-from .._launch import INTERPRETER, Kernel, Row, architecture
+from .._launch import INTERPRETER, Kernel, architecture
 from .._types import Flips, Grid, Packed
 from .triton_cases import KERNELS as TILES
 from .triton_cases import OPERAND, OPERANDS, SUM
 
 FEW_ROWS = 128  # up to here codes are unpacked in the product, above once before it
+# Codes of fewer bits would come by less than 16 bytes a thread.
+LEAST_BITS = {"int8": 1, "float8": 1, "half": 2, "float32": 2}
 INT8_PRODUCTS = 2**16  # so many products of int8 numbers fit int32, whatever they are
 FLOAT8_BITS = 4  # codes of more bits have values that float8 e4m3 does not
 FLIPS_AT_A_TIME = 16
@@ -91,9 +93,7 @@ def probe_matmul(
     out: Tensor | None,
 ) -> Tensor:
     flips = codes if isinstance(codes, Flips) else None
-    packed = codes if isinstance(codes, Packed) else None
-    data = codes.base if isinstance(codes, Flips) else codes.data if packed else codes
-    bits, shape = (packed.bits, packed.shape) if packed else (8, tuple(data.shape))
+    data, bits, shape = stored(codes)
     x_sides, many = x.shape[0] if x.ndim == 3 else 1, len(shape) == 3
     sides = len(flips.count) if flips else shape[0] if many else x_sides
     if out is None:
@@ -105,8 +105,7 @@ def probe_matmul(
     few = "few" if x_sides * x.shape[-2] <= FEW_ROWS else "many"
     size = "flips" if flips else "group" if view.scale_cols > 1 else few
     kernel = kernel_of(size, name)
-    row = kernel.pick(x.device)
-    group, step = max(view.cols // view.scale_cols, 1), row.blocks["BLOCK_K"]
+    group, step = max(view.cols // view.scale_cols, 1), kernel.pick(x.device).blocks["BLOCK_K"]
     each = x_sides > 1 and (many or flips is not None)  # x and the weights differ by side
     sizes = Sizes(
         batches=sides if each else 1,
@@ -121,26 +120,28 @@ def probe_matmul(
     )
     rule = rule_of(grid, name == "int8")
     data, x = data.contiguous(), padded_x(x, sizes)
-    inside = size == "few" and group % step == 0 and wide(row, bits)
+    inside = size == "few" and group % step == 0 and bits >= LEAST_BITS[OPERANDS[name][4]]
     operands = data if inside else operands_of(data, bits, rule, name, sizes)
-    optional = [None if a is None else a.contiguous() for a in (x_scale, bias)]
+    x_scale, bias = (None if a is None else a.contiguous() for a in (x_scale, bias))
     multiply(
-        kernel, x, operands, bits if inside else 0, scale.contiguous(), *optional, out, flips,
+        kernel, x, operands, bits if inside else 0, scale.contiguous(), x_scale, bias, out, flips,
         rule, sizes, name,
     )  # fmt: skip
     return out
+
+
+def stored(codes: Tensor | Packed | Flips) -> tuple[Tensor, int, tuple[int, ...]]:
+    """Bytes, bits of a code in them, and the codes' own shape."""
+    if isinstance(codes, Packed):
+        return codes.data, codes.bits, tuple(codes.shape)
+    data = codes.base if isinstance(codes, Flips) else codes
+    return data, 8, tuple(data.shape)
 
 
 def kernel_of(size: str, name: str) -> Kernel:
     """The product's kernel: few or many rows of x by its dtype, a group scale, or flips."""
     row = f".{OPERANDS[name][4]}" if size in ("few", "many") else ""
     return TILES[f"probe_matmul.{size}{row}"]
-
-
-def wide(row: Row, bits: int) -> bool:
-    """Whether a tile of packed codes gives every thread 16 bytes to load."""
-    tile = row.blocks["BLOCK_N"] * row.blocks["BLOCK_K"] * bits // 8
-    return tile >= 16 * 32 * row.warps
 
 
 def padded_x(x: Tensor, sizes: Sizes) -> Tensor:

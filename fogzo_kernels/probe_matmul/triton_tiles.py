@@ -33,7 +33,7 @@ def unpack(data, BITS: tl.constexpr):
 @triton.jit
 def operand(q, DOT: tl.constexpr):
     """Integers as the operands of a product."""
-    if DOT.primitive_bitwidth == 8 and DOT != tl.int8:
+    if DOT.primitive_bitwidth == 8 and tl.int8 != DOT:
         q = q.to(tl.float16)  # integers have no way of their own to float8
     return q.to(DOT)
 
@@ -61,7 +61,9 @@ def operand_kernel(data, operands, rows, groups, width, padded, row_bytes, group
         place = group * width + k
         inside = (row < rows)[:, None] & (k < width)[None, :]
         at = row[:, None] * row_bytes + (place // PER)[None, :]
-        codes = tl.load(data + at, mask=inside, other=0) >> (place % PER * BITS).to(tl.uint8)[None, :]
+        codes = (
+            tl.load(data + at, mask=inside, other=0) >> (place % PER * BITS).to(tl.uint8)[None, :]
+        )
         codes = codes & ((1 << BITS) - 1)
     q = tl.where((k < width)[None, :], codes.to(tl.int32) * MUL + ADD, 0)  # [BLOCK_R, BLOCK_K]
     at = (row[:, None] * groups + group) * padded + k[None, :]
@@ -180,7 +182,7 @@ def tile_kernel(x, x_scale, w, scale, bias, y, base, index, code, count,
     tile of x serves every side. SPLIT: y is float32 [splits, sides, m, n], sums before the scales.
     SCALE: 0 tensor, 1 channel, 2 group.
     """
-    ACC: tl.constexpr = tl.int32 if DOT == tl.int8 else tl.float32
+    ACC: tl.constexpr = tl.int32 if tl.int8 == DOT else tl.float32
     # Programs of GROUP_M tiles of rows run side by side, so that their weights stay in the cache.
     tiles_m, tiles_n = tl.cdiv(m_size, BLOCK_M), tl.cdiv(columns, BLOCK_N)
     tile = tl.program_id(0)
@@ -211,7 +213,7 @@ def tile_kernel(x, x_scale, w, scale, bias, y, base, index, code, count,
             PER: tl.constexpr = 8 // BITS
             byte = step * (BLOCK_K // PER) + tl.arange(0, BLOCK_K // PER)
             codes = unpack(tl.load(w_rows + byte[None, :]), BITS)
-            if DOT == tl.int8:
+            if tl.int8 == DOT:
                 w_tile = codes.to(tl.int8, bitcast=True) * MUL + ADD
             else:
                 w_tile = operand(codes.to(tl.int16) * MUL + ADD, DOT)
@@ -232,7 +234,7 @@ def tile_kernel(x, x_scale, w, scale, bias, y, base, index, code, count,
     sides = tl.num_programs(2) * (columns // n_size) * flip_sides
     for extra in range(flip_sides):
         total = sums
-        if FLIPS:
+        if FLIPS:  # noqa: SIM102: a constexpr, and a condition of the run
             if split == 0:
                 own = (batch + extra) * capacity
                 total += flip_sums(
@@ -260,7 +262,7 @@ def sum_kernel(parts, x_scale, scale, bias, y, splits, rows, n_size, x_rows,
     at = row[:, None] * n_size + n[None, :]
     inside = (row < rows)[:, None] & (n < n_size)[None, :]
     sums = tl.zeros((BLOCK_R, BLOCK_N), tl.float32)
-    for split in range(splits):
+    for _ in range(splits):
         sums += tl.load(parts + at, mask=inside, other=0)
         parts += rows.to(tl.int64) * n_size
     finish(sums, y, x_scale, scale, bias, row % x_rows, n, row < rows, n < n_size, at,
