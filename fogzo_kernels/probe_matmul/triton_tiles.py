@@ -234,7 +234,7 @@ def tile_kernel(x, x_scale, w, scale, bias, y, base, index, code, count,
     sides = tl.num_programs(2) * (columns // n_size) * flip_sides
     for extra in range(flip_sides):
         total = sums
-        if FLIPS:  # noqa: SIM102: a constexpr, and a condition of the run
+        if FLIPS:  # noqa: SIM102  (a constant, and a condition)
             if split == 0:
                 own = (batch + extra) * capacity
                 total += flip_sums(
