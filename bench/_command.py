@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from fogzo_kernels import _launch
+
 from . import (
     _plot,
     _rows,
@@ -25,6 +27,7 @@ from . import (
     probe_matmul,
     quantize,
     quantize_activation,
+    static,
     step,
     whitened_norm,
 )
@@ -84,6 +87,13 @@ def _shape(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _architectures(text: str) -> tuple[int, ...]:
+    try:
+        return static.architectures(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Measure operations and training steps against stock PyTorch. Without OP: all of them, "
@@ -122,6 +132,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows.add_argument(
         "--table", type=Path, nargs="+", metavar="FILE",
         help="measure nothing; print the bars of these rows, medians over the runs, as Markdown",
+    )  # fmt: skip
+    rows.add_argument(
+        "--static", action="store_true",
+        help="measure nothing; compile the Triton kernels, no GPU needed, and read their machine "
+        "code; exit with 1 on a spill, a narrow load, inexact arithmetic, no tensor cores",
+    )  # fmt: skip
+    rows.add_argument(
+        "--arch", type=_architectures, default=_launch.ARCHITECTURES, metavar="80,90,100",
+        help="of --static (default: all)",
     )  # fmt: skip
     rows.add_argument("--list", action="store_true", help="measure nothing; say what there is")
 
@@ -217,6 +236,8 @@ def run(args: argparse.Namespace, words: list[str]) -> int:
         if args.list:
             print("\n".join(_list()))
             return 0
+        if args.static:
+            return static.run(args.arch, args.ops)
         if args.table:
             print("\n".join(_rows.table([row for path in args.table for row in _rows.load(path)])))
             return 0

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fogzo_kernels._launch import Case, Kernel, pick
+
 from . import _static_read
 from ._machine import SOURCE
 from ._options import BenchError
@@ -19,7 +21,7 @@ from ._static_read import Code
 
 @dataclass(frozen=True)
 class Compiled:
-    """One variant for one architecture: its code, bytes of shared memory, findings."""
+    """One case of a kernel on one architecture: its code, bytes of shared memory, findings."""
 
     code: Code
     shared: int
@@ -40,24 +42,43 @@ def require() -> None:
         raise BenchError("--static needs triton: pip install triton") from error
 
 
-def compiled(variant: Any) -> Compiled:
-    """Compile and read a variant of the launch table, or take both from the cache.
+def signature(kernel: Kernel, case: Case, arch: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """Types by argument, "constexpr" for constants, and the constants: those of the case, the blocks."""
+    constants = {**case.constexprs, **pick(kernel.name, arch).blocks}
+    names = kernel.function.arg_names
+    return {n: "constexpr" if n in constants else case.types[n] for n in names}, constants
 
-    A result is kept by the hash of the kernel's source and of all it calls, its types, constants
-    and options, triton's version and the reader's source.
+
+def options(kernel: Kernel, arch: int) -> dict[str, Any]:
+    """As Kernel.launch gives them."""
+    row = pick(kernel.name, arch)
+    return {"num_warps": row.warps, "num_stages": row.stages, "enable_fp_fusion": False}
+
+
+def compiled(kernel: Kernel, case: Case, arch: int) -> Compiled:
+    """Compile and read a case, or take both from the cache.
+
+    A result is kept by the hash of the kernel's source and of all it calls, the case, the launch
+    table's row, triton's version and the readers' source.
     """
     from triton import __version__ as version
 
-    words = [version, variant.kernel.cache_key, repr(sorted(variant.types.items()))]
-    words += [repr(sorted((k, str(v)) for k, v in variant.constants.items()))]
-    words += [repr(sorted(variant.options.items())), repr(variant.arch), repr(variant.exact)]
-    words += [repr(sorted(variant.ragged)), repr(sorted(variant.narrow)), variant.tensor]
+    types, constants = signature(kernel, case, arch)
+    words = [
+        version,
+        kernel.function.cache_key,
+        str(arch),
+        repr(options(kernel, arch)),
+        repr(types),
+    ]
+    words += [repr(sorted((name, str(value)) for name, value in constants.items()))]
+    words += [repr((case.aligned, case.loads16, case.narrow, case.tensor, kernel.exact))]
     words += [Path(__file__).read_text(), Path(_static_read.__file__).read_text()]
     path = folder() / (hashlib.sha256("\0".join(words).encode()).hexdigest() + ".json")
     if path.exists():
         kept = json.loads(path.read_text())
         return Compiled(Code(**kept["code"]), kept["shared"], kept["findings"])
-    found = compile_and_read(variant)
+    found = compile_and_read(kernel, case, arch)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps(asdict(found)))
@@ -72,45 +93,46 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fogzo/static"
 
 
-def compile_and_read(variant: Any) -> Compiled:
-    """Compile a variant for its architecture and read PTX and machine code.
-
-    Raises:
-        BenchError: a kernel that does not compile.
-    """
+def compile_and_read(kernel: Kernel, case: Case, arch: int) -> Compiled:
+    """Compile a case for an architecture and read its PTX and its machine code."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    signature, attributes = {}, {}
-    for at, name in enumerate(variant.kernel.arg_names):
-        constant = name in variant.constants
-        signature[name] = "constexpr" if constant else variant.types[name]
-        if not constant and name not in variant.ragged and signature[name] not in ("fp32", "fp64"):
-            attributes[(at,)] = [["tt.divisibility", 16]]
-    source = ASTSource(variant.kernel, signature, dict(variant.constants), attributes)
-    target = GPUTarget("cuda", variant.arch, 32)
-    try:
-        kernel = triton.compile(source, target=target, options=variant.options)
-    except triton.TritonError as error:
-        return Compiled(Code({}, 0, 0, 0, 0), 0, [f"does not compile: {last_line(error)}"])
-    usage, sass = disassembled(kernel.asm["cubin"])
-    code = _static_read.machine_code(usage, sass)
-    arguments = [name for name, kind in signature.items() if kind != "constexpr"]
-    wide = {
-        at: name
-        for at, name in enumerate(arguments)
-        if signature[name].startswith("*") and name not in variant.narrow
+    types, constants = signature(kernel, case, arch)
+    divisible = {
+        (at,): [["tt.divisibility", 16]]
+        for at, name in enumerate(types)
+        if name in case.aligned and types[name] != "constexpr"
     }
+    source = ASTSource(kernel.function, types, constants, divisible)
+    try:
+        made = triton.compile(
+            source, target=GPUTarget("cuda", arch, 32), options=options(kernel, arch)
+        )
+    except triton.TritonError as error:
+        last = str(error).strip().splitlines()[-1]
+        return Compiled(Code({}, 0, 0, 0, 0), 0, [f"does not compile: {last}"])
+    usage, sass = disassembled(made.asm["cubin"])
+    code = _static_read.machine_code(usage, sass)
+    arguments = [name for name, kind in types.items() if kind != "constexpr"]
+    wide = {at: name for at, name in enumerate(arguments) if is_stream(case, name)}
     found = _static_read.findings(
-        kernel.asm["ptx"], code, kernel.metadata.shared, variant.arch,
-        exact=variant.exact, tensor=variant.tensor, wide=wide,
-    )  # fmt: skip
-    return Compiled(code, kernel.metadata.shared, found)
+        made.asm["ptx"],
+        code,
+        made.metadata.shared,
+        arch,
+        exact=kernel.exact,
+        tensor=case.tensor,
+        wide=wide if case.loads16 else None,
+    )
+    return Compiled(code, made.metadata.shared, found)
 
 
-def last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+def is_stream(case: Case, name: str) -> bool:
+    """Whether a program loads neighbouring elements there: no scalar, no table of addresses."""
+    scalar = name == "table" or name.endswith("_at")
+    return case.types[name].startswith("*") and not scalar and name not in case.narrow
 
 
 def disassembled(cubin: bytes) -> tuple[str, str]:
@@ -122,9 +144,7 @@ def disassembled(cubin: bytes) -> tuple[str, str]:
         file.write(cubin)
         file.flush()
         usage, sass = (
-            subprocess.run(
-                [tool, what, file.name], capture_output=True, text=True, check=True
-            ).stdout
+            subprocess.run([tool, what, file.name], capture_output=True, text=True, check=True)
             for what in ("--dump-resource-usage", "-sass")
         )
-    return usage, sass
+    return usage.stdout, sass.stdout

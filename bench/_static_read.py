@@ -20,11 +20,10 @@ LOCAL = ("STL", "LDL")
 # bytes of shared memory that one program may have
 SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 WIDE = 16
+LOADED = -1
 
 _INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)(\S*)([^;]*);")
-_ACCESS = re.compile(
-    r"(?P<op>(?:ld|st)\.global\S*|cp\.async\.c[ag]\.shared\.global\S*|(?:red|atom)\.global\S*)\s(?P<rest>[^;]*);"
-)
+_LOAD = re.compile(r"(?P<op>ld\.global\S*|cp\.async\.c[ag]\.shared\.global\S*)\s(?P<rest>[^;]*);")
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,14 @@ def inexact(ptx: str) -> list[str]:
     return list(dict.fromkeys(match[0] for match in INEXACT.finditer(text)))
 
 
-def accesses(ptx: str) -> list[tuple[int, int]]:
-    """Every access to global memory: (number of the kernel's parameter it points into, bytes).
+def loads(ptx: str) -> list[tuple[int, int]]:
+    """Every load from global memory: (number of the parameter it points into, bytes).
 
-    An address is followed back through its arithmetic to the parameters; loaded values end it.
+    An address is followed back through its arithmetic to a parameter, else to LOADED: an address
+    that was itself loaded, as from a table of tensors.
+
+    Raises:
+        ValueError: an address that comes from neither, or from two parameters.
     """
     text = re.sub(r"//.*", "", ptx)
     pointers = {
@@ -92,11 +95,13 @@ def accesses(ptx: str) -> list[tuple[int, int]]:
     sources: dict[str, set[str]] = {}
     parameters: dict[str, int] = {}
     found: list[tuple[int, str]] = []
+    loaded_registers: set[str] = set()
     for line in text.splitlines():
         statement = re.sub(r"^\s*(@!?%p\d+\s+)?", "", line).strip()
-        access = _ACCESS.match(statement)
-        if access is not None:
-            found.append(_access(access["op"], access["rest"]))
+        load = _LOAD.match(statement)
+        if load is not None:
+            found.append(_load(load["op"], load["rest"]))
+            loaded_registers |= set(re.findall(r"%\w+", load["rest"].partition("[")[0]))
             continue
         loaded = re.match(r"ld\.param\.\w+\s+(%\w+), \[\w+_param_(\d+)\]", statement)
         if loaded is not None:
@@ -105,11 +110,12 @@ def accesses(ptx: str) -> list[tuple[int, int]]:
         registers = re.findall(r"%\w+", statement)
         if registers and not statement.startswith(("ld.", "st.", ".reg", "bra", "@")):
             sources.setdefault(registers[0], set()).update(registers[1:])
-    return [(_parameter(register, sources, parameters, pointers), size) for size, register in found]
+    known = {name: at for name, at in parameters.items() if at in pointers}
+    return [(_origin(name, sources, known, loaded_registers), size) for size, name in found]
 
 
-def _access(op: str, rest: str) -> tuple[int, str]:
-    """Bytes and address register of one access."""
+def _load(op: str, rest: str) -> tuple[int, str]:
+    """Bytes and address register of one load."""
     addresses = re.findall(r"\[\s*(%\w+)", rest)
     if op.startswith("cp.async"):
         size = re.search(r",\s*(0x[0-9a-f]+|\d+)\s*(?:,|$)", rest)
@@ -119,27 +125,61 @@ def _access(op: str, rest: str) -> tuple[int, str]:
     return int(width[1]) // 8 * int(vector[1] if vector else 1) if width else 0, addresses[0]
 
 
-def _parameter(
-    register: str, sources: dict[str, set[str]], parameters: dict[str, int], pointers: set[int]
+def _origin(
+    register: str, sources: dict[str, set[str]], pointers: dict[str, int], loaded: set[str]
 ) -> int:
-    """The one pointer that an address comes from, -1 where there is not one."""
+    """The one parameter that an address comes from, else LOADED."""
     seen, todo, found = {register}, [register], set()
     while todo:
         at = todo.pop()
-        if parameters.get(at) in pointers:
-            found.add(parameters[at])
-        new = sources.get(at, set()) - seen
-        seen |= new
-        todo += new
-    return found.pop() if len(found) == 1 else -1
+        if at in pointers:
+            found.add(pointers[at])
+        if at not in loaded:
+            new = sources.get(at, set()) - seen
+            seen |= new
+            todo += new
+    if len(found) == 1:
+        return found.pop()
+    if not found and seen & loaded:
+        return LOADED
+    raise ValueError(f"the address {register} comes from {len(found)} parameters")
+
+
+def narrow_loads(ptx: str, wide: dict[int, str]) -> list[str]:
+    """Loads of less than 16 bytes through the pointers of ``wide``, and through loaded addresses.
+
+    A table's tensors are told apart by nothing: of the bytes loaded from them three quarters must
+    come 16 at a time; scales and counts are the rest.
+    """
+    narrow: Counter[tuple[str, int]] = Counter()
+    shares: Counter[bool] = Counter()
+    for pointer, size in loads(ptx):
+        if pointer == LOADED:
+            shares[size >= WIDE] += size
+        elif pointer in wide and size < WIDE:
+            narrow[wide[pointer], size] += 1
+    found = [f"{name}: {count} loads of {size} bytes" for (name, size), count in narrow.items()]
+    if shares[True] < 3 * shares[False] and shares[True] + shares[False] >= WIDE:
+        found.append(
+            f"tensors of the table: {shares[False]} bytes by narrow loads, {shares[True]} by wide"
+        )
+    return found
 
 
 def findings(
-    ptx: str, code: Code, shared: int, arch: int, *, exact: bool, tensor: str, wide: dict[int, str]
+    ptx: str,
+    code: Code,
+    shared: int,
+    arch: int,
+    *,
+    exact: bool,
+    tensor: str,
+    wide: dict[int, str] | None,
 ) -> list[str]:
     """What a kernel must not have, a line each.
 
-    wide: the pointers, by number, whose accesses have to be 16 bytes wide, with their names.
+    wide: the pointers, by number, whose loads have to be 16 bytes wide, with their names; None: none
+    and no loaded address either.
     """
     found = []
     if code.stack:
@@ -156,11 +196,4 @@ def findings(
         )
     if exact:
         found += [f"not exact: {line}" for line in inexact(ptx)]
-    narrow: Counter[tuple[str, int]] = Counter()
-    for pointer, size in accesses(ptx):
-        if pointer == -1:
-            found.append("an access whose pointer cannot be told")
-        elif pointer in wide and size < WIDE:
-            narrow[wide[pointer], size] += 1
-    found += [f"{name}: {n} accesses of {size} bytes" for (name, size), n in narrow.items()]
-    return found
+    return found if wide is None else found + narrow_loads(ptx, wide)

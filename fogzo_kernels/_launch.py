@@ -62,7 +62,6 @@ TABLE: dict[str, dict[int, Row]] = {
     "scale_gradient": _rows(Row({"BLOCK": 128}), Row({"BLOCK": 16})),
     "pack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
     "unpack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
-    "noise": _rows(Row({"TILES": 4}), Row({"TILES": 16})),
     "hadamard.blocks": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 128})),
     "hadamard.runs": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 128})),
     "quantize_activation": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 64})),
