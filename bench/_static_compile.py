@@ -18,6 +18,9 @@ from ._machine import SOURCE
 from ._options import BenchError
 from ._static_read import Code
 
+# Pointers to a number for many elements, a program or a tensor.
+SCALARS = ("scale", "bias", "x_scale", "differences", "ends", "table")
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -43,7 +46,7 @@ def require() -> None:
 
 
 def signature(kernel: Kernel, case: Case, arch: int) -> tuple[dict[str, str], dict[str, Any]]:
-    """Types by argument, "constexpr" for constants, and the constants: those of the case, the blocks."""
+    """Types by argument ("constexpr" for constants), and constants: the case's and the blocks."""
     constants = {**case.constexprs, **pick(kernel.name, arch).blocks}
     names = kernel.function.arg_names
     return {n: "constexpr" if n in constants else case.types[n] for n in names}, constants
@@ -130,8 +133,8 @@ def compile_and_read(kernel: Kernel, case: Case, arch: int) -> Compiled:
 
 
 def is_stream(case: Case, name: str) -> bool:
-    """Whether a program loads neighbouring elements there: no scalar, no table of addresses."""
-    scalar = name == "table" or name.endswith("_at")
+    """Whether a program loads neighbouring elements there."""
+    scalar = name in SCALARS or name.endswith("_at")
     return case.types[name].startswith("*") and not scalar and name not in case.narrow
 
 

@@ -178,8 +178,8 @@ def findings(
 ) -> list[str]:
     """What a kernel must not have, a line each.
 
-    wide: the pointers, by number, whose loads have to be 16 bytes wide, with their names; None: none
-    and no loaded address either.
+    wide: the pointers, by number, whose loads have to be 16 bytes wide, with their names; None: no
+    pointer and no loaded address either.
     """
     found = []
     if code.stack:

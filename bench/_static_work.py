@@ -25,12 +25,11 @@ PER_WEIGHT = {
     "dequantize": 5.0,
     "fake_quantize": 8.0,
     "fake_quantize_backward": 12.0,
-    "scale_gradient_part": 8.0,
     "hadamard.blocks": 8.0,
     "hadamard.runs": 8.0,
 }
-# Second stages: one program over the partial results of the first.
-SMALL = ("whitened_norm_total", "scale_gradient_total")
+# Second stages: over the partial results of the first.
+SMALL = ("whitened_norm_total", "scale_gradient")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ ROWS = Kernel(
         Case(
             f"{dtype} rows of {'1024' if whole else 'any width'}",
             {"x": f"*{dtype}", "codes": "*i8", "x_scale": "*fp32", "rows": "i32", "width": "i32"},
-            {"Q": 127, "WIDTH": 1024 if whole else 4096, "WHOLE": whole},
+            {"Q": 127, "WIDTH": 1024 if whole else 2048, "WHOLE": whole},
             ("x", "codes", "x_scale", "width"),
             narrow=("x_scale",),  # a number a row
         )
