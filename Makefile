@@ -22,7 +22,7 @@ TRITON_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm p
   assemble_gradient quantize pack)
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
-.PHONY: help demo test venv-test venv-triton check lint cpp-test asan fuzz static triton-test package \
+.PHONY: help demo test venv-test venv-triton check lint cpp-test asan fuzz static triton-test triton-static package \
   docs mutants gpu clean
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make test      run the tests (under 10 minutes)"
 	@echo "make check     lint, sanitizers, fuzzing, static checks, packaging, docs"
 	@echo "make triton-test   run the Triton kernels in Triton's interpreter, on the CPU"
+	@echo "make triton-static compile them for three GPU generations and read the machine code"
 	@echo "make mutants   plant faults and see the tests fail"
 	@echo "make gpu       GPU tests and bench with this python's own tools, OUT=DIR"
 	@echo "PYTHON=python3.12 and TORCH='torch==2.12.0' choose another interpreter and torch"
@@ -48,14 +49,14 @@ venv-test:
 	@$(TOOLS)/venv.sh $(PYTHON) $(TEST) "$(TORCH)" -e ".[test,train]" pybind11 cmake ninja
 
 check: venv-test
-	@for part in lint static cpp-test asan fuzz triton-test package docs; do \
+	@for part in lint static cpp-test asan fuzz triton-test triton-static package docs; do \
 	  echo "== $$part"; $(MAKE) --no-print-directory $$part-only || exit 1; done
 	@echo "== all checks passed"
 
-lint cpp-test asan fuzz static triton-test package docs: %: venv-test
+lint cpp-test asan fuzz static triton-test triton-static package docs: %: venv-test
 	@$(MAKE) --no-print-directory $*-only
 
-.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only triton-test-only package-only docs-only
+.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only triton-test-only triton-static-only package-only docs-only
 lint-only:
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy fogzo_kernels python/fogzo python/fogzo_command bench tests/tools setup.py
@@ -83,6 +84,12 @@ static-only:
 triton-test-only: venv-triton
 	TRITON_INTERPRET=1 FOGZO_EVERY_KERNEL=1 OMP_NUM_THREADS=1 $(TEST)/bin/pytest -q -k "triton and not numpy" \
 	  --import-mode=importlib -o pythonpath=tests tests/triton $(TRITON_TESTS)
+
+# Every row of the launch table for sm_80, sm_90 and sm_100; no GPU. All of it is in the file.
+triton-static-only: venv-triton
+	@mkdir -p build
+	$(TEST)/bin/fogzo bench --static > build/triton-static.txt || \
+	  { grep -e "^sm_" -e FAIL build/triton-static.txt | grep -B1 FAIL; exit 1; }
 
 venv-triton: venv-test
 	@$(TEST)/bin/python $(PIP) "$(TRITON)"
