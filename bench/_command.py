@@ -29,6 +29,7 @@ from . import (
     quantize_activation,
     static,
     step,
+    tune,
     whitened_norm,
 )
 from ._options import BACKENDS, DTYPES, BenchError, Options, load_peer, parse_shape
@@ -142,6 +143,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arch", type=_architectures, default=_launch.ARCHITECTURES, metavar="80,90,100",
         help="of --static (default: all)",
     )  # fmt: skip
+    rows.add_argument(
+        "--tune", action="store_true",
+        help="measure other rows of the launch table on this machine's GPU and print the fastest",
+    )  # fmt: skip
     rows.add_argument("--list", action="store_true", help="measure nothing; say what there is")
 
 
@@ -238,6 +243,8 @@ def run(args: argparse.Namespace, words: list[str]) -> int:
             return 0
         if args.static:
             return static.run(args.arch, args.ops)
+        if args.tune:
+            return tune.run(args.ops)
         if args.table:
             print("\n".join(_rows.table([row for path in args.table for row in _rows.load(path)])))
             return 0

@@ -156,6 +156,7 @@ def test_kernels_have_no_finding(op):
 @needs_triton
 def test_every_kernel_says_what_it_has_to_do():
     from fogzo_bench._static_work import SMALL, work
+
     from fogzo_kernels import _launch
 
     for kernel in _launch.kernels():
@@ -165,7 +166,7 @@ def test_every_kernel_says_what_it_has_to_do():
             assert all(job.bytes > 0 and job.programs > 0 and job.steps > 0 for job in jobs)
 
 
-PLANTED = '''
+PLANTED = """
 import triton, triton.language as tl
 from fogzo_kernels._launch import Case, Kernel
 
@@ -177,7 +178,7 @@ def divide(x, y, BLOCK: tl.constexpr):
 
 case = Case("planted", {{"x": "*fp32", "y": "*fp32"}}, {{"BLOCK": {block}}}, ("x", "y"))
 KERNEL = Kernel("noise", divide, (case,))
-'''
+"""
 
 
 @needs_triton
@@ -196,6 +197,7 @@ def test_planted_faults_are_found(tmp_path, monkeypatch, expression, block, find
     from dataclasses import replace
 
     from fogzo_bench import _static_compile
+
     from fogzo_kernels import _launch
 
     path = tmp_path / "planted.py"
@@ -210,3 +212,52 @@ def test_planted_faults_are_found(tmp_path, monkeypatch, expression, block, find
         assert found == []
     else:
         assert any(line.startswith(finding) for line in found), found
+
+
+def test_tuning_needs_a_gpu(capsys):
+    import torch
+    from fogzo_bench import tune
+    from fogzo_bench._options import BenchError
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(BenchError, match="--tune measures on a GPU: no CUDA device"):
+        tune.run([])
+
+
+def test_tuning_takes_the_fastest_clean_row_and_leaves_the_table(monkeypatch):
+    import torch
+    from fogzo_bench import tune
+
+    from fogzo_kernels import _launch
+
+    kernel = _launch.Kernel("noise", None, ())
+    before = dict(_launch.TABLE["noise"])
+    tried = []
+
+    def clock(call):
+        row = _launch.pick("noise", 90)
+        tried.append(row)
+        return {2: 3.0, 4: 2.0, 8: 1.0}[row.warps] + row.blocks["TILES"] / 100
+
+    monkeypatch.setattr(tune, "clean", lambda kernel, row, arch: row.blocks["TILES"] > 2)
+    row, least, was = tune.tuned(kernel, lambda: torch.ones(3), 90, clock)
+    assert (row.warps, row.blocks, least, was) == (8, {"TILES": 4}, 1.04, 2.04)
+    assert len(tried) == 6  # 4 and 8 tiles by three numbers of warps; 2 tiles are not clean
+    assert _launch.TABLE["noise"] == before
+    assert tune.line("noise", 90, row, least, was) == (
+        '"noise": sm_90=Row({"TILES": 4}, 8, 1)  # 1040000.0 us, before 2040000.0'
+    )
+
+
+def test_tuning_refuses_a_row_with_another_result(monkeypatch):
+    import torch
+    from fogzo_bench import tune
+    from fogzo_bench._options import BenchError
+
+    from fogzo_kernels import _launch
+
+    results = iter(torch.arange(9.0).reshape(9, 1))
+    monkeypatch.setattr(tune, "clean", lambda kernel, row, arch: True)
+    with pytest.raises(BenchError, match="tune: noise"):
+        tune.tuned(_launch.Kernel("noise", None, ()), lambda: next(results), 90, lambda call: 1.0)
