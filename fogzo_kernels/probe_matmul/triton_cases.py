@@ -20,10 +20,10 @@ OPERANDS: dict[str, tuple[str, Any, torch.dtype, str, str]] = {
 }
 SHORT = {tl.int8: "i8", tl.bfloat16: "bf16", tl.float16: "fp16", tl.float8e4nv: "fp8e4nv"}
 ALIGNED = (
-    "x", "x_scale", "w", "scale", "bias", "y", "base", "index", "code", "count", "m_size", "n_size",
-    "columns", "k_size", "width", "group_size", "padded", "w_pitch", "row_bytes", "capacity",
+    "x", "x_scale", "w", "scale", "bias", "y", "base", "index", "code", "count", "n_size",
+    "columns", "k_size", "group_size", "padded", "w_pitch", "row_bytes", "capacity",
 )  # fmt: skip
-COUNTS = ("flip_sides", "steps_a_split")
+COUNTS = ("m_size", "width", "flip_sides", "steps_a_split")
 FLIP_POINTERS = ("base", "index", "code", "count")
 EDGES = ("x_scale", "scale", "bias")  # a number a row or a column
 

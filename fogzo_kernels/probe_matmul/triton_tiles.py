@@ -93,7 +93,9 @@ def product(x, w, acc, DOT: tl.constexpr):
         acc = tl.dot(second.to(DOT), w, acc, input_precision="ieee", out_dtype=acc.dtype)
         acc = tl.dot(first.to(DOT), w, acc, input_precision="ieee", out_dtype=acc.dtype)
     else:
-        acc = tl.dot(x.to(DOT), w, acc, input_precision="ieee", out_dtype=acc.dtype)
+        # Hopper keeps some 14 bits of a sum of float8 products: no more of them than that at once.
+        most: tl.constexpr = min(128, x.shape[1]) if DOT == tl.float8e4nv else None
+        acc = tl.dot(x.to(DOT), w, acc, max_num_imprecise_acc=most, out_dtype=acc.dtype)
     return acc
 
 
@@ -166,7 +168,7 @@ def finish(sums, y, x_scale, scale, bias, row, n, inside_row, inside_n, at,
     tl.store(y + at, sums.to(y.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["m_size", "width", "steps_a_split"])
 def tile_kernel(x, x_scale, w, scale, bias, y, base, index, code, count,
                 m_size, n_size, columns, k_size, width, group_size, padded, flip_sides, w_pitch,
                 row_bytes, steps_a_split, capacity,
@@ -252,7 +254,7 @@ def tile_kernel(x, x_scale, w, scale, bias, y, base, index, code, count,
                    at + m[:, None] * n_size, UNIT, SCALE, X_SCALE, BIAS)  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits", "rows", "x_rows"])
 def sum_kernel(parts, x_scale, scale, bias, y, splits, rows, n_size, x_rows,
                UNIT: tl.constexpr, SCALE: tl.constexpr, X_SCALE: tl.constexpr, BIAS: tl.constexpr,
                BLOCK_R: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
