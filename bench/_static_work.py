@@ -63,7 +63,7 @@ def work(kernel: Kernel, case: Case, arch: int) -> list[Work]:
         return [_perturb(case, blocks, probes) for probes in (1, 4)]
     if kernel.name == "assemble_gradient":
         return [_weights(8.0, blocks, steps, f", {steps} probes") for steps in (1, 4)]
-    if kernel.name == "quantize_activation":
+    if kernel.name.startswith("quantize_activation"):
         return [_activation(case, blocks)]
     if name == "operands":
         return [_operands(case, blocks)]
@@ -98,12 +98,15 @@ def _perturb(case: Case, blocks: Mapping[str, int], probes: int) -> Work:
 
 
 def _activation(case: Case, blocks: Mapping[str, int]) -> Work:
-    rows, width = TOKENS[0], TOKENS[1] * (1 if case.constexprs["WHOLE"] else 4)
-    width = case.constexprs["WIDTH"] if case.constexprs["WHOLE"] else width
+    """Reads x, writes a byte for each; rows that one program reads once have its own width."""
+    whole = case.constexprs.get("WHOLE", False)
+    rows, width = TOKENS[0], case.constexprs["WIDTH"] if whole else TOKENS[1]
     size = TYPE_BYTES[case.types["x"][1:]]
+    reach = min(width, blocks["SIZE"])
+    first = int("WHOLE" in case.constexprs)  # that block lies before the loop
     return Work(
         f"{rows} x {width}", rows * width * (size + 1.0), 0, "", rows * width,
-        rows * case.constexprs["WIDTH"] // blocks["SIZE"], max(1, width // blocks["SIZE"] - 1),
+        -(-rows * reach // blocks["SIZE"]), max(1, width // reach - first),
     )  # fmt: skip
 
 

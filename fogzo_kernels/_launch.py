@@ -65,6 +65,7 @@ TABLE: dict[str, dict[int, Row]] = {
     "hadamard.blocks": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 128})),
     "hadamard.runs": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 128})),
     "quantize_activation": _rows(Row({"SIZE": 2048}), Row({"SIZE": 64})),
+    "quantize_activation.sign": _rows(Row({"SIZE": 2048}), Row({"SIZE": 64})),
     "probe_matmul.operands": _rows(
         Row({"BLOCK_R": 16, "BLOCK_BYTES": 128}), Row({"BLOCK_R": 4, "BLOCK_BYTES": 32})
     ),

@@ -94,7 +94,7 @@ def product(x, w, acc, DOT: tl.constexpr):
         acc = tl.dot(first.to(DOT), w, acc, input_precision="ieee", out_dtype=acc.dtype)
     else:
         # Hopper keeps some 14 bits of a sum of float8 products: no more of them than that at once.
-        most: tl.constexpr = min(128, x.shape[1]) if DOT == tl.float8e4nv else None
+        most: tl.constexpr = min(128, x.shape[1]) if DOT.is_fp8() else None
         acc = tl.dot(x.to(DOT), w, acc, max_num_imprecise_acc=most, out_dtype=acc.dtype)
     return acc
 

@@ -57,6 +57,24 @@ def quantize_activation_kernel(x, codes, x_scale, rows, width, Q: tl.constexpr,
             store_codes(codes, other, a, begin + at, more, Q)
 
 
+@triton.jit
+def sign_activation_kernel(x, codes, x_scale, rows, width, WIDTH: tl.constexpr, SIZE: tl.constexpr):
+    """SIZE / WIDTH rows at 1 bit: x_scale = mean abs x, summed in float64; codes = the signs."""
+    row = tl.program_id(0).to(tl.int64) * (SIZE // WIDTH) + tl.arange(0, SIZE // WIDTH)
+    k = tl.arange(0, WIDTH)
+    at = row[:, None] * width + k[None, :]
+    there = (row < rows)[:, None]
+    sums = tl.zeros((SIZE // WIDTH, WIDTH), tl.float64)
+    for begin in range(0, width, WIDTH):
+        inside = there & (begin + k < width)[None, :]
+        part = tl.load(x + begin + at, mask=inside, other=0).to(tl.float32)
+        sums += tl.abs(part).to(tl.float64)
+        signs = tl.where(part >= 0, 1, tl.where(part < 0, -1, 0))  # 0 for NaN
+        tl.store(codes + begin + at, signs.to(tl.int8), mask=inside)
+    count = tl.full((SIZE // WIDTH,), 1, tl.float64) * tl.maximum(width, 1)
+    tl.store(x_scale + row, (tl.sum(sums, 1) / count).to(tl.float32), mask=row < rows)
+
+
 def quantize_activation(
     x: Tensor, bits: int, out: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
@@ -66,28 +84,35 @@ def quantize_activation(
         torch.empty(x.shape[:-1], dtype=torch.float32, device=x.device),
     )
     rows, width = x_scale.numel(), x.shape[-1]
-    size = ROWS.pick(x.device).blocks["SIZE"]
+    kernel = SIGNS if bits == 1 else ROWS
+    size = kernel.pick(x.device).blocks["SIZE"]
     reach = min(size, triton.next_power_of_2(max(width, 1)))
-    ROWS.launch(
+    more = {} if bits == 1 else {"Q": 2 ** (bits - 1) - 1, "WHOLE": width <= reach}
+    kernel.launch(
         x.device, -(-rows * reach // size), x=x, codes=codes, x_scale=x_scale, rows=rows,
-        width=width, Q=2 ** (bits - 1) - 1, WIDTH=reach, WHOLE=width <= reach,
+        width=width, WIDTH=reach, **more,
     )  # fmt: skip
     return codes, x_scale
+
+
+def _case(dtype: str, about: str, width: int, **constexprs: Any) -> Case:
+    types = {"x": f"*{dtype}", "codes": "*i8", "x_scale": "*fp32", "rows": "i32", "width": "i32"}
+    aligned = ("x", "codes", "x_scale", "width")
+    return Case(f"{dtype} rows of {about}", types, {"WIDTH": width, **constexprs}, aligned)
 
 
 ROWS = Kernel(
     "quantize_activation",
     quantize_activation_kernel,
     tuple(
-        Case(
-            f"{dtype} rows of {'1024' if whole else 'any width'}",
-            {"x": f"*{dtype}", "codes": "*i8", "x_scale": "*fp32", "rows": "i32", "width": "i32"},
-            {"Q": 127, "WIDTH": 1024 if whole else 2048, "WHOLE": whole},
-            ("x", "codes", "x_scale", "width"),
-            narrow=("x_scale",),  # a number a row
-        )
+        _case(dtype, about, width, Q=127, WHOLE=whole)
         for dtype in ("fp32", "bf16")
-        for whole in (True, False)
+        for about, width, whole in (("1024", 1024, True), ("any width", 2048, False))
     ),
 )
-KERNELS = (ROWS,)
+SIGNS = Kernel(
+    "quantize_activation.sign",
+    sign_activation_kernel,
+    tuple(_case(dtype, "any width", 2048) for dtype in ("fp32", "bf16")),
+)
+KERNELS = (ROWS, SIGNS)

@@ -13,7 +13,7 @@ import fogzo_kernels as fk
 SHAPES = ((1, 1), (3, 7), (5, 32), (2, 3, 33), (4, 64), (3, 65), (9, 257), (41,), (0, 4), (4, 0))
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("make", [finite, awkward])
 def test_equals_the_reference(backend, make, dtype, bits):
@@ -25,9 +25,19 @@ def test_equals_the_reference(backend, make, dtype, bits):
         out = Guarded(shape, np.int8, "torch"), Guarded(shape[:-1], np.float32, "torch")
         got = fk.quantize_activation(x, bits, out=(out[0].array, out[1].array))
         assert_same(got[0], codes, f"codes of {shape}")
-        assert_same(got[1], x_scale, f"x_scale of {shape}")
+        if bits > 1:
+            assert_same(got[1], x_scale, f"x_scale of {shape}")
+        else:  # a mean from another order of float64 sums: next to a tie the last bit may differ
+            assert ulps_apart(got[1], x_scale) <= 1
         for guard in out:
             guard.check()
+
+
+def ulps_apart(got, want):
+    got, want = got.numpy(), want.numpy()
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    bits = abs(got.view(np.int32).astype(np.int64) - want.view(np.int32))
+    return np.where(same, 0, bits).max(initial=0)
 
 
 def test_ties_go_to_the_even_code(backend):
