@@ -18,8 +18,8 @@ from ._machine import SOURCE
 from ._options import BenchError
 from ._static_read import Code
 
-# Pointers to a number for many elements, a program or a tensor.
-SCALARS = ("scale", "bias", "x_scale", "differences", "ends", "table")
+# Pointers to a number for many elements, a program or a tensor; tables that are looked up in.
+SCALARS = ("atanh", "scale", "bias", "x_scale", "differences", "ends", "table")
 
 
 @dataclass(frozen=True)

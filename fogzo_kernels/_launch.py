@@ -47,7 +47,7 @@ _SMALL = Row({"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 32, "GROUP_M": 2})
 # kernel -> architecture -> row. Not yet measured on a GPU.
 TABLE: dict[str, dict[int, Row]] = {
     "noise": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
-    "perturb_quantize": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
+    "perturb_quantize": _rows(Row({"TILES": 4}), Row({"TILES": 4}), sm_100=Row({"TILES": 4}, 8)),
     "count_flips": _rows(Row({"BLOCK": 2048}), Row({"BLOCK": 1024})),  # one chunk for both
     "find_flips": _rows(Row({"BLOCK": 2048}), Row({"BLOCK": 1024})),
     "assemble_gradient": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
