@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,7 +229,12 @@ def multiply(
 
 def split_count(programs: int, steps: int, device: Any) -> int:
     """Shares of K that give every multiprocessor work, of at least four steps each."""
-    processors = 4
-    if architecture(device) != INTERPRETER:
-        processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(2 * processors // max(programs, 1), steps // 4))
+    return max(1, min(2 * processors(device) // max(programs, 1), steps // 4))
+
+
+@functools.cache
+def processors(device: Any) -> int:
+    """Multiprocessors of a device; a few in the interpreter."""
+    if architecture(device) == INTERPRETER:
+        return 4
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
