@@ -338,3 +338,31 @@ def test_a_half_precision_weight_is_refused_by_name():
     expected = "3.weight has dtype bfloat16, expected float32 for everything=True"
     with pytest.raises(TypeError, match=re.escape(expected)):
         FOGZO(model, everything=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inference_mode_is_refused_and_nothing_changes(kind):
+    model = make()
+    loss_of(model).backward()
+    est, before = kind(model), Everything(model)
+    text = f"{kind.__name__}: backward is called in torch.inference_mode(), expected a call outside"
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=re.escape(text)):
+        est.backward(lambda: loss_of(model))
+    before.assert_unchanged()
+    est.backward(lambda: loss_of(model))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_while_the_gradients_are_set_aside_loses_none(kind, monkeypatch):
+    model = make()
+    loss_of(model).backward()
+    est, before = kind(model), Everything(model)
+
+    def full(_: Tensor) -> Tensor:
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr("fogzo.estimators._snapshot.torch.zeros_like", full)
+        est.backward(lambda: loss_of(model))
+    before.assert_unchanged()
+    est.backward(lambda: loss_of(model))

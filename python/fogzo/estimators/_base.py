@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fogzo_kernels import _check
@@ -85,11 +86,14 @@ class Estimator(ABC):
         if not callable(closure):
             got = f"is a {type(closure).__name__}"
             _check.fail(self._call, "closure", got, FORWARD_ONLY, TypeError)
+        if torch.is_inference_mode_enabled():
+            got = "is called in torch.inference_mode()"
+            _check.fail(self._op, "backward", got, "a call outside of it", RuntimeError)
         if self.calls >= MAX_CALLS:
             _check.fail(self._op, "calls", f"is {self.calls}", "fewer than 2^32 calls")
         forward = closure if batch is None else partial(closure, batch)
-        self._gradients.set_aside()
         try:
+            self._gradients.set_aside()
             last = self._step(forward, scaler)
         except BaseException:
             self._gradients.undo()

@@ -21,23 +21,26 @@ class Gradients:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
-        self._old: list[tuple[nn.Parameter, Tensor]] = []
+        # None unless a step is under way: nothing to undo then
+        self._old: list[tuple[nn.Parameter, Tensor]] | None = None
         self._holder: nn.Parameter | None = None
         self._sentinel: Tensor | None = None
         self._version = 0
 
     def set_aside(self) -> None:
-        self._old = [(p, g) for p in self._parameters if (g := p.grad) is not None]
-        for p, _ in self._old:
+        self._old = old = [(p, g) for p in self._parameters if (g := p.grad) is not None]
+        for p, _ in old:
             p.grad = None
         holder = self._holder
         if holder is None or not holder.requires_grad or not self._place(holder):
             trainable = (p for p in self._parameters if p.requires_grad)
-            self._holder = holder = min(trainable, key=Tensor.numel, default=None)
+            holder = min(trainable, key=Tensor.numel, default=None)
             if holder is not None:
-                self._sentinel = torch.zeros_like(holder)
-                self._version = self._sentinel._version
-                holder.grad = self._sentinel
+                sentinel = torch.zeros_like(holder)
+                version = sentinel._version
+                holder.grad = sentinel
+                self._sentinel, self._version = sentinel, version
+            self._holder = holder
 
     def _place(self, holder: nn.Parameter) -> bool:
         """Whether the sentinel fits: the smallest trainable parameter may have moved or changed."""
@@ -73,16 +76,17 @@ class Gradients:
         )
 
     def undo(self) -> None:
+        if self._old is None:
+            return
         for p in self._parameters:
             p.grad = None
         for p, old in self._old:
             p.grad = old
-        self._holder = self._sentinel = None
-        self._old = []
+        self._holder = self._sentinel = self._old = None
 
     def commit(self) -> None:
         """Add what the step made to what was there, into the tensor that was there."""
-        for p, old in self._old:
+        for p, old in self._old or ():
             new, p.grad = p.grad, None
             if new is None:
                 p.grad = old
@@ -91,7 +95,7 @@ class Gradients:
             else:
                 with torch.no_grad():
                     p.grad = old.add_(new)
-        self._old = []
+        self._old = None
 
 
 class RandomStates:
