@@ -15,6 +15,7 @@ from fogzo_kernels import _check
 
 from ..layers.layout import check_model
 from ._snapshot import Gradients
+from ._steps import FORWARD_ONLY, NoSteps
 from ._targets import QuantTarget, find_targets
 from .record import Last
 
@@ -23,7 +24,6 @@ Forward = Callable[[], Tensor]
 MAX_CALLS = 2**32
 LOSS, NORM = 1, 2  # bits of the status word
 FAILURES = {LOSS: "the loss", NORM: "the norm of the gradient"}
-FORWARD_ONLY = "a closure of the forward pass and the loss alone; the estimator does the rest"
 
 
 class Estimator(ABC):
@@ -57,6 +57,7 @@ class Estimator(ABC):
         self._targets = find_targets(self._op, model, everything, noise, probe_act_bits)
         self._parameters = list(model.parameters())
         self._gradients = Gradients(self._parameters)
+        self._no_steps = NoSteps(self._call, self._parameters)
         self._unused_checked = False
 
     def backward(self, closure: Closure, batch: Any = None, scaler: Any = None) -> Tensor:
@@ -65,7 +66,7 @@ class Estimator(ABC):
         Args:
             closure: runs the forward pass and returns the mean loss, a tensor of one element. It
                 is called for every forward of the step, with the same random state; it must not
-                call backward() or zero_grad().
+                call backward(), zero_grad() or step() of the parameters' optimizer.
             batch: given, the closure is called as closure(batch): a tensor, or a dict, list or
                 tuple of tensors; with probe_fraction < 1 they share one first dimension.
             scaler: a torch.amp.GradScaler; gradients are then scaled, as scaler.unscale_ and
@@ -86,6 +87,11 @@ class Estimator(ABC):
         if not callable(closure):
             got = f"is a {type(closure).__name__}"
             _check.fail(self._call, "closure", got, FORWARD_ONLY, TypeError)
+        if scaler is not None and not all(
+            callable(getattr(scaler, method, None)) for method in ("scale", "unscale_")
+        ):
+            got = f"is a {type(scaler).__name__}"
+            _check.fail(self._call, "scaler", got, "a torch.amp.GradScaler or None", TypeError)
         if torch.is_inference_mode_enabled():
             got = "is called in torch.inference_mode()"
             _check.fail(self._op, "backward", got, "a call outside of it", RuntimeError)
@@ -94,7 +100,8 @@ class Estimator(ABC):
         forward = closure if batch is None else partial(closure, batch)
         try:
             self._gradients.set_aside()
-            last = self._step(forward, scaler)
+            with self._no_steps:
+                last = self._step(forward, scaler)
         except BaseException:
             self._gradients.undo()
             raise
@@ -208,12 +215,7 @@ class Estimator(ABC):
         misuse = self._gradients.misuse()
         if misuse is not None:
             _check.fail(op, "closure", f"called {misuse}", FORWARD_ONLY, RuntimeError)
-        if not isinstance(loss, Tensor):
-            got = f"returned a {type(loss).__name__}"
-            _check.fail(op, "closure", got, "a loss tensor of one element", TypeError)
-        if loss.numel() != 1:
-            got = f"returned shape {tuple(loss.shape)}"
-            _check.fail(op, "closure", got, "a loss tensor of one element")
+        check_one(op, loss)
         if with_backward and not loss.requires_grad:
             _check.fail(op, "closure", "returned a loss without gradient", "one that requires grad")
         if readable(loss) and not math.isfinite(value := loss.item()):
@@ -230,6 +232,19 @@ class Estimator(ABC):
         if not _check.is_int(value) or value < low:
             _check.fail(self._op, argument, f"is {value!r}", f"an int >= {low}")
         return int(value)
+
+
+def check_one(op: str, loss: object, where: str = "") -> None:
+    """Refuse what is no real tensor of one element; ``where``: in which forward."""
+    if not isinstance(loss, Tensor):
+        got = f"returned a {type(loss).__name__}{where}"
+        _check.fail(op, "closure", got, "a loss tensor of one element", TypeError)
+    if loss.numel() != 1:
+        got = f"returned shape {tuple(loss.shape)}{where}"
+        _check.fail(op, "closure", got, "a loss tensor of one element")
+    if loss.dtype.is_complex:
+        got = f"returned dtype {str(loss.dtype).removeprefix('torch.')}{where}"
+        _check.fail(op, "closure", got, "a real loss", TypeError)
 
 
 def as_scalar(loss: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from fogzo_kernels import _check, _surrogate
 
-from ._base import FORWARD_ONLY, Estimator, Forward, as_scalar
+from ._base import Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
 from ._sides import Sides, read_as_values
 from ._snapshot import Buffers, RandomStates
+from ._steps import FORWARD_ONLY
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from .record import Differences, Guided, Last
 
@@ -182,9 +183,7 @@ class Probing(Estimator):
         self._random.rewind()
         with self._buffers.scratch(), InPlaceOfWeights(targets, given):
             loss = forward()
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
-            got = "returned something else for a probe than for the unperturbed forward"
-            _check.fail(self._call, "closure", got, "a loss tensor of one element")
+        check_one(self._call, loss, " for a probe")
         return as_scalar(loss)
 
     def _accept(

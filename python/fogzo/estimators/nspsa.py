@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from fogzo_kernels import _check
 
-from ._base import FORWARD_ONLY, Forward, as_scalar
+from ._base import Forward, as_scalar
 from ._probing import Probing, scale_of, set_gradients
+from ._steps import FORWARD_ONLY
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target, as_rows
 from .record import Guided, Last
 

@@ -1,0 +1,121 @@
+"""What an estimator refuses by name: a step inside the closure, losses, scalers and states."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fogzo
+from fogzo import FOGZO, NSPSA, STE
+
+KINDS = [STE, NSPSA, FOGZO]
+X = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+
+
+def make() -> nn.Sequential:
+    torch.manual_seed(0)
+    return fogzo.quantize_(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
+
+
+def loss_of(model: nn.Module) -> Tensor:
+    return F.cross_entropy(model(X), torch.arange(6) % 3)
+
+
+@pytest.mark.parametrize("forward", [0, 1, 2])
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_inside_the_closure_is_refused_and_moves_nothing(kind, optimizer, forward):
+    model = make()
+    est, steps = kind(model), optimizer(model.parameters(), lr=0.1)
+    loss_of(model).backward()
+    before = [(p, p.clone(), p.grad, p.grad.clone()) for p in model.parameters()]
+    count = iter(range(9))
+
+    def closure() -> Tensor:
+        loss = loss_of(model)
+        if next(count) == forward:
+            steps.step()
+        return loss
+
+    if kind is STE and forward > 0:
+        est.backward(closure)
+        return
+    text = f"{kind.__name__}.backward: closure called step() of {optimizer.__name__}, expected a c"
+    with pytest.raises(RuntimeError, match=re.escape(text)):
+        est.backward(closure)
+    for p, bits, grad, grad_bits in before:
+        assert torch.equal(p, bits)
+        assert p.grad is grad
+        assert torch.equal(grad, grad_bits)
+    steps.step()  # outside of the closure it may
+    assert not torch.equal(before[0][0], before[0][1])
+
+
+def test_steps_of_other_tensors_and_of_other_threads_are_allowed():
+    model, own = make(), torch.zeros(3, requires_grad=True)
+    others = torch.optim.SGD([own], lr=0.1)
+    own.grad = torch.ones(3)
+    rival = nn.Linear(2, 2)
+    rival_steps = torch.optim.SGD(rival.parameters(), lr=0.1)
+    rival(torch.ones(1, 2)).sum().backward()
+    refused: list[BaseException] = []
+    est = FOGZO(model)
+
+    def elsewhere() -> None:
+        try:
+            torch.optim.SGD(model.parameters(), lr=0.0).step()
+            rival_steps.step()
+        except BaseException as error:
+            refused.append(error)
+
+    def closure() -> Tensor:
+        others.step()
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        return loss_of(model)
+
+    est.backward(closure)
+    assert torch.allclose(own, torch.full((3,), -0.3))
+    assert not refused
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_complex_loss_is_refused(kind):
+    model = make()
+    text = f"{kind.__name__}.backward: closure returned dtype complex64, expected a real loss"
+    with pytest.raises(TypeError, match=re.escape(text)):
+        kind(model).backward(lambda: loss_of(model) + 0j)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("probe", "error", "text"),
+    [
+        (lambda loss: (loss, loss), TypeError, "returned a tuple for a probe, expected a loss"),
+        (lambda loss: loss.expand(2), ValueError, "returned shape (2,) for a probe, expected a"),
+        (lambda loss: loss + 0j, TypeError, "returned dtype complex64 for a probe, expected a"),
+    ],
+)
+@pytest.mark.parametrize("kind", [NSPSA, FOGZO])
+def test_a_probe_that_returns_something_else_is_refused_with_what(kind, probe, error, text):
+    model = make()
+    est, count = kind(model), iter(range(9))
+    with pytest.raises(error, match=re.escape(f"{kind.__name__}.backward: closure {text}")):
+        est.backward(lambda: probe(loss_of(model)) if next(count) else loss_of(model))
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scaler", [3, "auto", nn.ReLU()])
+def test_a_scaler_that_cannot_scale_is_refused(kind, scaler):
+    model = make()
+    text = f"scaler is a {type(scaler).__name__}, expected a torch.amp.GradScaler or None"
+    with pytest.raises(TypeError, match=re.escape(f"{kind.__name__}.backward: {text}")):
+        kind(model).backward(lambda: loss_of(model), scaler=scaler)
+    assert all(p.grad is None for p in model.parameters())
