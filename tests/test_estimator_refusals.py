@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 
@@ -119,3 +120,64 @@ def test_a_scaler_that_cannot_scale_is_refused(kind, scaler):
     with pytest.raises(TypeError, match=re.escape(f"{kind.__name__}.backward: {text}")):
         kind(model).backward(lambda: loss_of(model), scaler=scaler)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_needs_its_model_and_says_so(kind, used):
+    model = make()
+    est = kind(model)
+    if used:
+        est.backward(lambda: loss_of(model))
+    alone = copy.deepcopy(est)
+    text = "expected every quantized weight of the estimator's own model"
+    with pytest.raises(RuntimeError, match=re.escape(text)) as caught:
+        alone.backward(lambda: loss_of(model))
+    assert "copy both at once: copy.deepcopy((model, est))" in str(caught.value)
+    model.zero_grad()
+    twin, both = copy.deepcopy((model, est))
+    assert torch.equal(both.backward(lambda: loss_of(twin)), est.backward(lambda: loss_of(model)))
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad)
+
+
+def numbers(*values: object) -> dict[str, object]:
+    return {"numbers": dict(zip(("0.weight", "2.weight"), values, strict=True))}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"calls": -1}, ValueError, "calls is -1, expected an int from 0 to 4294967296"),
+        ({"calls": "x"}, ValueError, "calls is 'x', expected an int from 0"),
+        ({"calls": True}, ValueError, "calls is True, expected an int from 0"),
+        ({"calls": 2**32 + 1}, ValueError, "calls is 4294967297, expected an int from 0"),
+        ({"forwards": 1.5}, ValueError, "forwards is 1.5, expected an int from 0"),
+        ({"fallbacks": None}, ValueError, "fallbacks is None, expected an int from 0"),
+        ({"fallbacks": -1}, ValueError, "fallbacks is -1, expected an int from 0"),
+        ({"numbers": None}, TypeError, "numbers is a NoneType, expected a dict of the weights'"),
+        ({"numbers": [0, 1]}, TypeError, "numbers is a list, expected a dict of the weights'"),
+        (
+            numbers(1, 1),
+            ValueError,
+            "numbers has 1 for both '0.weight' and '2.weight', expected an",
+        ),
+        (numbers(0, None), ValueError, "numbers has None for '2.weight', expected an int from 0"),
+        (numbers(0, -1), ValueError, "numbers has -1 for '2.weight', expected an int from 0 to"),
+        (numbers(0, 2**32 - 1), ValueError, "has 4294967295 for '2.weight', expected an int from"),
+    ],
+)
+@pytest.mark.parametrize("kind", [NSPSA, FOGZO])
+def test_a_state_that_no_estimator_made_is_refused_and_changes_nothing(kind, change, error, text):
+    est = kind(make())
+    before = est.state_dict()
+    with pytest.raises(error, match=re.escape(text)) as caught:
+        est.load_state_dict(before | {"calls": 7, "forwards": 35, "fallbacks": 1} | change)
+    assert str(caught.value).startswith(f"{kind.__name__}.load_state_dict: ")
+    assert est.state_dict() == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_that_is_no_dict_is_refused(kind):
+    with pytest.raises(TypeError, match="load_state_dict: state is a list, expected the dict that"):
+        kind(make()).load_state_dict([])

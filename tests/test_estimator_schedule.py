@@ -109,7 +109,7 @@ def test_a_weight_that_is_never_used_is_an_error_by_name_on_the_first_call(kind)
     model = make()
     text = (
         f"{kind.__name__}.backward: closure never used the quantized spare.weight, "
-        "expected every quantized weight in the forward (allow_unused=True accepts it)"
+        "expected every quantized weight of the estimator's own model in the forward (allow_unused="
     )
     with pytest.raises(RuntimeError, match=re.escape(text)):
         kind(model).backward(lambda: loss_of(model))

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from .record import Last
 Closure = Callable[..., Tensor]
 Forward = Callable[[], Tensor]
 MAX_CALLS = 2**32
+MAX_NUMBER = 2**32 - 2  # of a tensor, in the noise's counter
 LOSS, NORM = 1, 2  # bits of the status word
 FAILURES = {LOSS: "the loss", NORM: "the norm of the gradient"}
 
@@ -35,6 +36,10 @@ class Estimator(ABC):
     """
 
     last: Last | None
+    _counters: ClassVar = {
+        "calls": MAX_CALLS,
+        "forwards": 2**63 - 1,
+    }  # in the state: their largest values
 
     def __init__(
         self,
@@ -149,10 +154,13 @@ class Estimator(ABC):
         """Continue where ``state`` was taken.
 
         Raises:
-            ValueError: a state of another estimator, other options or other weights; nothing has
-                been changed then.
+            TypeError, ValueError: a state of another estimator, other options or other weights, or
+                none that state_dict() makes; nothing has been changed then.
         """
         op = f"{self._op}.load_state_dict"
+        if not isinstance(state, dict):
+            got = f"is a {type(state).__name__}"
+            _check.fail(op, "state", got, "the dict that state_dict() returned", TypeError)
         own = {"estimator": self._op, **self._options()}
         for name in self.state_dict():
             if name not in state:
@@ -161,16 +169,37 @@ class Estimator(ABC):
             if state[name] != value:
                 expected = f"{value!r} as this estimator was made with"
                 _check.fail(op, name, f"is {state[name]!r}", expected)
+        for name, limit in self._counters.items():
+            value = state[name]
+            if not _check.is_int(value) or not 0 <= value <= limit:
+                _check.fail(op, name, f"is {value!r}", f"an int from 0 to {limit}")
         numbers = state["numbers"]
+        if not isinstance(numbers, dict):
+            got = f"is a {type(numbers).__name__}"
+            _check.fail(op, "numbers", got, "a dict of the weights' numbers by name", TypeError)
         mine = {target.name for target in self._targets}
         for name in numbers.keys() ^ mine:
             got = f"{'lacks' if name in mine else 'has'} {name!r}"
             _check.fail(op, "numbers", got, "the names of this model's weights")
+        owner: dict[int, str] = {}
+        for name, number in numbers.items():
+            if not _check.is_int(number) or not 0 <= number <= MAX_NUMBER:
+                expected = f"an int from 0 to {MAX_NUMBER}"
+                _check.fail(op, "numbers", f"has {number!r} for {name!r}", expected)
+            if number in owner:
+                got = f"has {number} for both {owner[number]!r} and {name!r}"
+                _check.fail(op, "numbers", got, "another for each: its noise is drawn by it")
+            owner[number] = name
         for target in self._targets:
             target.number = numbers[target.name]
-        self.calls, self.forwards = state["calls"], state["forwards"]
+        for name in self._counters:
+            setattr(self, name, state[name])
 
     # ---- for the estimators
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, whose first call shall see whether its closure uses the copied model."""
+        return {**self.__dict__, "_unused_checked": False}
 
     def _options(self) -> dict[str, Any]:
         return {"accumulate": self.accumulate}
@@ -215,7 +244,7 @@ class Estimator(ABC):
         misuse = self._gradients.misuse()
         if misuse is not None:
             _check.fail(op, "closure", f"called {misuse}", FORWARD_ONLY, RuntimeError)
-        check_one(op, loss)
+        loss = check_one(op, loss)
         if with_backward and not loss.requires_grad:
             _check.fail(op, "closure", "returned a loss without gradient", "one that requires grad")
         if readable(loss) and not math.isfinite(value := loss.item()):
@@ -225,7 +254,10 @@ class Estimator(ABC):
         unused = [t.name for t in self._targets if isinstance(t, QuantTarget) and not t.was_read]
         if unused and not self.allow_unused:
             got = f"never used the quantized {', '.join(unused)}"
-            expected = "every quantized weight in the forward (allow_unused=True accepts it)"
+            expected = (
+                "every quantized weight of the estimator's own model in the forward "
+                "(allow_unused=True accepts it; copy both at once: copy.deepcopy((model, est)))"
+            )
             _check.fail(self._call, "closure", got, expected, RuntimeError)
 
     def _count(self, argument: str, value: Any, low: int = 1) -> int:
@@ -234,8 +266,8 @@ class Estimator(ABC):
         return int(value)
 
 
-def check_one(op: str, loss: object, where: str = "") -> None:
-    """Refuse what is no real tensor of one element; ``where``: in which forward."""
+def check_one(op: str, loss: object, where: str = "") -> Tensor:
+    """``loss``, unless it is no real tensor of one element; ``where``: in which forward."""
     if not isinstance(loss, Tensor):
         got = f"returned a {type(loss).__name__}{where}"
         _check.fail(op, "closure", got, "a loss tensor of one element", TypeError)
@@ -245,6 +277,7 @@ def check_one(op: str, loss: object, where: str = "") -> None:
     if loss.dtype.is_complex:
         got = f"returned dtype {str(loss.dtype).removeprefix('torch.')}{where}"
         _check.fail(op, "closure", got, "a real loss", TypeError)
+    return loss
 
 
 def as_scalar(loss: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fogzo_kernels import _check, _surrogate
 
-from ._base import Estimator, Forward, as_scalar, check_one
+from ._base import MAX_CALLS, Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
 from ._sides import Sides, read_as_values
 from ._snapshot import Buffers, RandomStates
@@ -25,6 +25,7 @@ SIDES = {"central": 2, "forward": 1}  # forwards of a probe, by the kind of diff
 class Probing(Estimator):
     """An estimator that measures differences of the loss along perturbations of the weights."""
 
+    _counters = Estimator._counters | {"fallbacks": MAX_CALLS}
     _without_probes = "G is the straight-through gradient"
 
     def __init__(
@@ -111,10 +112,6 @@ class Probing(Estimator):
         self._warn_of_fallbacks()
         return super().state_dict() | {"fallbacks": int(self.fallbacks)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.fallbacks = state["fallbacks"]
-
     def _options(self) -> dict[str, Any]:
         return super()._options() | {
             "probes": self.probes,
@@ -183,8 +180,7 @@ class Probing(Estimator):
         self._random.rewind()
         with self._buffers.scratch(), InPlaceOfWeights(targets, given):
             loss = forward()
-        check_one(self._call, loss, " for a probe")
-        return as_scalar(loss)
+        return as_scalar(check_one(self._call, loss, " for a probe"))
 
     def _accept(
         self, last: Last, estimate: list[Tensor], plain: Sequence[Tensor], finite: bool | None

@@ -36,11 +36,10 @@ class Gradients:
             trainable = (p for p in self._parameters if p.requires_grad)
             holder = min(trainable, key=Tensor.numel, default=None)
             if holder is not None:
-                sentinel = torch.zeros_like(holder)
-                version = sentinel._version
-                holder.grad = sentinel
-                self._sentinel, self._version = sentinel, version
+                holder.grad = self._sentinel = torch.zeros_like(holder)
             self._holder = holder
+        if self._sentinel is not None:
+            self._version = self._sentinel._version  # a copy's differs from its original's
 
     def _place(self, holder: nn.Parameter) -> bool:
         """Whether the sentinel fits: the smallest trainable parameter may have moved or changed."""
