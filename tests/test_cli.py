@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 import torch
 
 from fogzo.cli import main
-from fogzo.recipes._files import RunFolder
+from fogzo.recipes._files import RunFolder, _sealed
+from fogzo.recipes._run import Session
 
 TINY = ["--seeds", "1", "--threads", "1", "--estimators", "ste,fogzo,n-spsa"]
 FIELDS = [
@@ -122,6 +124,24 @@ def _numbers(folder: Path) -> list[object]:
     return [(row["train_loss"], row["test_accuracy"], row["forwards"]) for row in rows]
 
 
+def test_sigint_before_the_first_step_leaves_a_run_to_resume(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    warm_up = Session.warm_up
+
+    def interrupted(session: Session) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        warm_up(session)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "warm_up", interrupted)
+        assert train(*TINY, "--steps", 60, "--out", out) == 130
+    assert "interrupted after 1 of 180 steps; continue with: fogzo" in capsys.readouterr().err
+    assert train("--resume", out) == 0
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
 def test_sigkill_then_resume_equals_the_whole_run(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(*TINY, "--steps", 60, "--out", out, "--checkpoint-seconds", 0)
@@ -141,7 +161,7 @@ def test_sigkill_then_resume_equals_the_whole_run(whole: Path, tmp_path: Path) -
         (("--seeds", 2), "seeds got 2, expected 1"),
         (("--estimators", "ste"), "estimators got ste, expected ste,fogzo,n-spsa"),
         (("--batch-size", 8), "batch_size got 8, expected 512"),
-        (("--lr", 0.5), "lr got 0.5, expected None"),
+        (("--lr", 0.5), "lr got 0.5, expected the recipe's rates as that run began"),
         (("--threads", 2), "threads got 2, expected 1"),
         (("--out", "elsewhere"), "--out has elsewhere, expected"),
     ],
@@ -209,7 +229,10 @@ def test_a_checkpoint_of_something_else_is_refused(
     other = (tmp_path / "run" / "checkpoint.pt").read_bytes()
     (tmp_path / "resumed").mkdir()
     err = resume_error(tmp_path / "resumed", other, capsys)
-    assert "is not a checkpoint of this version of `fogzo train`, expected config, index," in err
+    text = "is not a checkpoint of this version of `fogzo train`, expected config, index,"
+    assert text in err
+    for foreign in (b"", b"not torch's", pickle.dumps(print), other[:99]):
+        assert text in resume_error(tmp_path / "resumed", _sealed(foreign), capsys)
 
 
 def test_used_out_is_refused(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,6 +334,15 @@ def test_missing_data_is_an_error_before_anything_is_written(
         (["train", "mnist", "--estimators", "adam"], "expected one of ste, fogzo, n-spsa"),
         (["train", "mnist", "--device", "abacus"], "--device has 'abacus', expected a device"),
         (["train", "mnist", "--batch-size", "60001"], "at most the 60000 training examples"),
+        (["train", "mnist", "--device", "meta"], "--device has 'meta', expected a device that"),
+        (["train", "mnist", "--threads", "3000000"], "got '3000000', expected a whole number from"),
+        (["train", "mnist", "--threads", "100000000000"], "expected a whole number from 1 to 4096"),
+        (["train", "mnist", "--threads", "0"], "got '0', expected a whole number from 1 to 4096"),
+        (["train", "mnist", "--seeds", "65537"], "got '65537', expected a whole number from 1 to"),
+        (["train", "mnist", "--out", ""], "--out: got '', expected a folder"),
+        (["train", "mnist", "--resume", ""], "--resume: got '', expected a folder"),
+        (["train", "mnist", "--data", ""], "--data: got '', expected a folder"),
+        (["train", "mnist", "--estimators", "fogzo:probes=99999999999999"], "probes has '99999999"),
         (["selftest", "--backend", "abacus"], "invalid choice: 'abacus'"),
         (["bench", "nothing"], "got 'nothing', expected one of step"),
         ([], "the following arguments are required: COMMAND"),

@@ -293,6 +293,7 @@ def test_a_failure_on_a_device_is_noted_without_waiting_for_it(kind):
 
 OPTIONS = [
     (FOGZO, {"probes": 0}, ValueError, "FOGZO: probes is 0, expected an int >= 1"),
+    (FOGZO, {"probes": 10**14}, ValueError, "an int >= 1 and at most 1048576"),
     (NSPSA, {"probes": 1.5}, ValueError, "NSPSA: probes is 1.5, expected an int >= 1"),
     (FOGZO, {"gamma": -1e-9}, ValueError, 'gamma is -1e-09, expected "auto" or a float in [0, 1]'),
     (

@@ -188,6 +188,12 @@ def test_the_command_without_torch_refuses_the_rest_with_a_line():
     assert done.stderr == "fogzo: fogzo needs torch >= 2.11: pip install torch\n"
 
 
+def test_the_command_interrupted_while_torch_loads_is_one_line(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
+    done = python(COMMAND.format(["train", "mnist"]), tmp_path)
+    assert (done.returncode, done.stderr) == (130, "fogzo: interrupted\n")
+
+
 def test_the_command_with_torch_is_fogzos_own():
     assert "mnist in: " in said(COMMAND.format(["info"]), bare=False)
 

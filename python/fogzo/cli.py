@@ -18,18 +18,20 @@ from .recipes._idx import DataError
 from .recipes._spec import UsageError
 
 DONE, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+MAX_THREADS = 4096  # more than any machine's; an OpenMP runtime ends the process where it has none
 
 
-def _at_least(low: int) -> Callable[[str], int]:
+def _whole(high: int | None = None, why: str = "") -> Callable[[str], int]:
+    """Parses a whole number from 1 to ``high``, which has the reason ``why``."""
+    expected = "a whole number " + ("of at least 1" if high is None else f"from 1 to {high}{why}")
+
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
-            value = low - 1
-        if value < low:
-            raise argparse.ArgumentTypeError(
-                f"got {text!r}, expected a whole number of at least {low}"
-            )
+            value = 0
+        if value < 1 or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {expected}")
         return value
 
     return parse
@@ -55,6 +57,12 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("got '', expected a folder")
+    return Path(text)
+
+
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     train = commands.add_parser(
         "train",
@@ -71,15 +79,25 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="comma-separated ste, fogzo, n-spsa, each with options behind colons, e.g. "
         "ste,fogzo:gamma=1e-3:probes=10,n-spsa:probes=100",
     )
-    train.add_argument("--steps", type=_at_least(1), help="optimizer steps of each run")
-    train.add_argument("--seeds", type=_at_least(1), help="runs of each estimator")
-    train.add_argument("--batch-size", type=_at_least(1))
+    train.add_argument("--steps", type=_whole(), help="optimizer steps of each run")
+    train.add_argument(
+        "--seeds",
+        type=_whole(2**16, " (its batches have no more seeds)"),
+        help="runs of each estimator",
+    )
+    train.add_argument("--batch-size", type=_whole())
     train.add_argument("--lr", type=_positive, help="Adam's initial rate for every estimator")
-    train.add_argument("--out", metavar="DIR", help="new folder (default runs/RECIPE-TIME)")
-    train.add_argument("--resume", metavar="DIR", help="continue the run in this folder")
-    train.add_argument("--data", metavar="DIR", type=Path, help="read the data files from here")
+    train.add_argument(
+        "--out", metavar="DIR", type=_folder, help="new folder (default runs/RECIPE-TIME)"
+    )
+    train.add_argument(
+        "--resume", metavar="DIR", type=_folder, help="continue the run in this folder"
+    )
+    train.add_argument("--data", metavar="DIR", type=_folder, help="read the data files from here")
     train.add_argument("--device", help="as torch names it (default cpu)")
-    train.add_argument("--threads", type=_at_least(1), help="CPU threads (default: the recipe's)")
+    train.add_argument(
+        "--threads", type=_whole(MAX_THREADS), help="CPU threads (default: the recipe's)"
+    )
     train.add_argument(
         "--checkpoint-seconds",
         type=_seconds,

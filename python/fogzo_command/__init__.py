@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         What fogzo.cli returns. Without a torch that fogzo can use: 0 for `info [--json]` and
-        `--version`, which describe fogzo_kernels then, else 1 and a line with the reason.
+        `--version`, which describe fogzo_kernels then, else 1 and a line with the reason. 130
+        where Ctrl-C comes before fogzo.cli can say so.
 
     Example:
         >>> main(["--version"])  # doctest: +SKIP
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name != "torch":
             raise
         return _without_torch(words, str(error))
+    except KeyboardInterrupt:
+        print("fogzo: interrupted", file=sys.stderr)
+        return 130
     return cli.main(words)
 
 

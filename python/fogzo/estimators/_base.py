@@ -260,9 +260,10 @@ class Estimator(ABC):
             )
             _check.fail(self._call, "closure", got, expected, RuntimeError)
 
-    def _count(self, argument: str, value: Any, low: int = 1) -> int:
-        if not _check.is_int(value) or value < low:
-            _check.fail(self._op, argument, f"is {value!r}", f"an int >= {low}")
+    def _count(self, argument: str, value: Any, low: int = 1, high: int | None = None) -> int:
+        if not _check.is_int(value) or value < low or (high is not None and value > high):
+            expected = f"an int >= {low}" + ("" if high is None else f" and at most {high}")
+            _check.fail(self._op, argument, f"is {value!r}", expected)
         return int(value)
 
 

@@ -19,6 +19,7 @@ from ._steps import FORWARD_ONLY
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from .record import Differences, Guided, Last
 
+MAX_PROBES = 2**20  # each is a forward or two in every step, and keeps its losses
 SIDES = {"central": 2, "forward": 1}  # forwards of a probe, by the kind of difference
 
 
@@ -55,7 +56,7 @@ class Probing(Estimator):
             noise=noise,
             probe_act_bits=None if probe_dtype is None else 8,
         )
-        self.probes = self._count("probes", probes)
+        self.probes = self._count("probes", probes, high=MAX_PROBES)
         if not _check.is_int(seed) or not -(2**63) <= seed < 2**64:
             _check.fail(op, "seed", f"is {seed!r}", "an int of 64 bits")
         _check.choice(op, "on_nonfinite", on_nonfinite, ("ste", "raise"))

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -135,12 +136,18 @@ class RunFolder:
                 f"train: {path} cannot be read ({reason}); {METRICS} and {TIMING} hold the steps "
                 "that were done; start again with another --out"
             ) from None
-        state = torch.load(io.BytesIO(data), weights_only=True)
+        foreign = RunFolderError(
+            f"train: {path} is not a checkpoint of this version of `fogzo train`, expected "
+            f"{', '.join(sorted(_FIELDS))} in it"
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of another program's pickle
+                state = torch.load(io.BytesIO(data), weights_only=True)
+        except Exception:  # there is no telling what such bytes run into
+            raise foreign from None
         if not isinstance(state, dict) or not state.keys() >= _FIELDS:
-            raise RunFolderError(
-                f"train: {path} is not a checkpoint of this version of `fogzo train`, expected "
-                f"{', '.join(sorted(_FIELDS))} in it"
-            )
+            raise foreign
         return state
 
     def _open(self, mode: str) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 import fogzo
 
+from ..estimators._probing import MAX_PROBES
 from ._recipe import Recipe
 
 
@@ -27,6 +28,13 @@ def _gamma(text: str) -> float | str:
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
+        raise ValueError
+    return value
+
+
+def _probes(text: str) -> int:
+    value = _count(text)
+    if value > MAX_PROBES:
         raise ValueError
     return value
 
@@ -69,7 +77,9 @@ class _Option:
 
 _OPTIONS = {
     "lr": _Option(_rate, "a positive number"),
-    "probes": _Option(_count, "a whole number of at least 1"),
+    "probes": _Option(
+        _probes, f"a whole number from 1 to {MAX_PROBES} (each costs every step a forward or two)"
+    ),
     "gamma": _Option(_gamma, "auto or a number from 0 to 1"),
     "ramp_steps": _Option(_count, "a whole number of at least 1"),
     "start": _Option(_start, "a whole number of at least 0"),

@@ -27,7 +27,7 @@ DONE, INTERRUPTED = 0, 130
 def _device(text: str) -> str:
     try:
         device = torch.device(text)
-        torch.empty(0, device=device)
+        torch.zeros((), device=device).item()  # meta has no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
@@ -76,6 +76,8 @@ def _resumed(stored: dict[str, Any], typed: dict[str, Any], folder: Path) -> Con
 
 
 def _words(value: Any) -> str:
+    if value is None:  # of lr alone
+        return "the recipe's rates"
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
@@ -107,12 +109,12 @@ def train(args: argparse.Namespace, recipe: Recipe) -> int:
     typed = _typed(args)
     state: dict[str, Any] | None = None
     if args.resume is not None:
-        if args.out is not None and Path(args.out).resolve() != Path(args.resume).resolve():
+        if args.out is not None and args.out.resolve() != args.resume.resolve():
             raise UsageError(
                 f"train: --out has {args.out}, expected {args.resume} or nothing with --resume"
             )
-        state = RunFolder.read_checkpoint(Path(args.resume))
-        config = _resumed(state["config"], typed, Path(args.resume))
+        state = RunFolder.read_checkpoint(args.resume)
+        config = _resumed(state["config"], typed, args.resume)
         _warn_versions(state["versions"])
     else:
         config = _fresh(recipe, typed)
@@ -122,22 +124,30 @@ def train(args: argparse.Namespace, recipe: Recipe) -> int:
         # cuBLAS sums in a fixed order only with a workspace of fixed size.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    task = recipe.task(args.data, torch.device(config.device))
-    session = Session(recipe, task, config, parse_estimators(",".join(config.estimators)))
-    session.warm_up()
-    if state is None:
-        out = args.out or f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = RunFolder.create(Path(out))
-    else:
-        session.restore(state)
-        folder = RunFolder.reopen(Path(args.resume), state)
+    interrupt = Interrupt()
+    with interrupt:  # Ctrl-C from here on ends with a folder that --resume continues
+        task = recipe.task(args.data, torch.device(config.device))
+        session = Session(recipe, task, config, parse_estimators(",".join(config.estimators)))
+        session.warm_up()
+        if state is None:
+            out = args.out or Path(f"runs/{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+            folder = RunFolder.create(out)
+        else:
+            session.restore(state)
+            folder = RunFolder.reopen(args.resume, state)
     with folder:
-        return _run(session, folder, config, args)
+        return _run(session, folder, config, args, interrupt)
 
 
-def _run(session: Session, folder: RunFolder, config: Config, args: argparse.Namespace) -> int:
+def _run(
+    session: Session,
+    folder: RunFolder,
+    config: Config,
+    args: argparse.Namespace,
+    interrupt: Interrupt,
+) -> int:
     progress = Progress(session.total_steps, session.done_steps, args.quiet)
-    with progress, Interrupt() as interrupt:
+    with progress, interrupt:
         finished = session.train(folder, progress, interrupt, versions(), args.checkpoint_seconds)
     if not finished:
         print(
