@@ -83,7 +83,7 @@ static-only:
 # Kernels in Triton's interpreter, on the CPU; it prints how many of them were run.
 triton-test-only: venv-triton
 	TRITON_INTERPRET=1 FOGZO_EVERY_KERNEL=1 OMP_NUM_THREADS=1 $(TEST)/bin/pytest -q -k "triton and not numpy" \
-	  --import-mode=importlib -o pythonpath=tests tests/triton $(TRITON_TESTS)
+	  --import-mode=importlib -o pythonpath=tests tests/triton_kernels $(TRITON_TESTS)
 
 # Every row of the launch table for sm_80, sm_90 and sm_100; no GPU. All of it is in the file.
 triton-static-only: venv-triton

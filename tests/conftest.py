@@ -25,7 +25,7 @@ else:
     )
     hypothesis.settings.load_profile("fogzo")
 
-# Triton's interpreter runs its kernels on CPU tensors; see tests/triton/conftest.py.
+# Triton's interpreter runs its kernels on CPU tensors; see tests/triton_kernels/conftest.py.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 # name, instruction set, threads: the native rows must give equal bits.

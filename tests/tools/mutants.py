@@ -25,7 +25,7 @@ WORK = ROOT / "build/mutants"
 GOOD = WORK / "good"  # the native build without a fault
 STOP = threading.Event()
 TOOLS = ("cpp", "static")  # what a fault may name besides pytest's node ids
-INTERPRETED = "tests/triton/"  # tests that need a process of their own
+INTERPRETED = "tests/triton_kernels/"  # tests that need a process of their own
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header")
 LIMIT_S = 300
 
