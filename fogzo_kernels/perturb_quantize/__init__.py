@@ -207,7 +207,7 @@ def perturb_quantize_many(
         calls.append(one)
     if outs is not None or flip_counts is not None:
         _check_apart(op, calls, outs, flip_counts)
-    cases = tuple({(form, len(call["view"].shape)) for call in calls})
+    cases = tuple(dict.fromkeys((form, len(call["view"].shape)) for call in calls))
     scales = [call["scale"] for call in calls]
     into = [None] * n if outs is None else outs, flip_counts
     results: list[Any] = _dispatch.call(
