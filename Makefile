@@ -90,6 +90,7 @@ triton-static-only: venv-triton
 	@mkdir -p build
 	$(TEST)/bin/fogzo bench --static > build/triton-static.txt || \
 	  { grep -e "^sm_" -e FAIL build/triton-static.txt | grep -B1 FAIL; exit 1; }
+	$(TEST)/bin/pytest -q tests/test_bench_static.py
 
 venv-triton: venv-test
 	@$(TEST)/bin/python $(PIP) "$(TRITON)"
