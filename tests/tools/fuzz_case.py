@@ -118,3 +118,16 @@ def sizes(c: Case) -> dict[str, int]:
         "scale_rows": c.scale_rows,
         "scale_cols": c.scale_cols,
     }
+
+
+def rounding(c: Case, out: Guarded) -> dict[str, int]:
+    """Arguments of the bindings that round w to the grid: quantize, fake_quantize."""
+    return {
+        "w": c.w.ctypes.data,
+        "scale": c.scale.ctypes.data,
+        "out": out.address,
+        **sizes(c),
+        "grid": c.grid.number,
+        "bits": c.grid.code_bits,
+        "threads": c.threads,
+    }

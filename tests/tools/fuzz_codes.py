@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from fuzz_case import Case, Guarded, Prepared, sizes
+from fuzz_case import Case, Guarded, Prepared, rounding
 
 import fogzo_kernels as fk
 
 
 def quantize(c: Case) -> Prepared:
     out = Guarded(c.shape, np.uint8)
-    arguments = {
-        "w": c.w.ctypes.data,
-        "scale": c.scale.ctypes.data,
-        "out": out.address,
-        **sizes(c),
-        "grid": c.grid.number,
-        "bits": c.grid.code_bits,
-        "threads": c.threads,
-    }
-    return arguments, [out], lambda: [fk.quantize(c.w, c.public_scale(), c.grid)]
+    return rounding(c, out), [out], lambda: [fk.quantize(c.w, c.public_scale(), c.grid)]
 
 
 def dequantize(c: Case) -> Prepared:

@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz_matmul
-from fuzz_case import FORMS, NOISES, SURROGATES, TABLE, Case, Guarded, Prepared, sizes
+from fuzz_case import FORMS, NOISES, SURROGATES, TABLE, Case, Guarded, Prepared, rounding, sizes
 from fuzz_codes import dequantize, hadamard, pack, quantize, unpack
 
 import fogzo_kernels as fk
@@ -61,16 +61,7 @@ def noise(c: Case) -> Prepared:
 
 def fake_quantize(c: Case) -> Prepared:
     out = Guarded(c.shape, np.float32)
-    arguments = {
-        "w": c.w.ctypes.data,
-        "scale": c.scale.ctypes.data,
-        "out": out.address,
-        **sizes(c),
-        "grid": c.grid.number,
-        "bits": c.grid.code_bits,
-        "threads": c.threads,
-    }
-    return arguments, [out], lambda: [fk.fake_quantize(c.w, c.public_scale(), c.grid)]
+    return rounding(c, out), [out], lambda: [fk.fake_quantize(c.w, c.public_scale(), c.grid)]
 
 
 def fake_quantize_backward(c: Case) -> Prepared:
