@@ -54,9 +54,8 @@ def outside(output: Any, inputs: list[Any]) -> bool:
 
 def apart(op: str, outputs: dict[str, Any], inputs: dict[str, Any]) -> None:
     """Refuse outputs that overlap each other or any input; entries that are None are left out."""
-    written = _spans(outputs)
-    first, end = min(written, default=(0,))[0], max((high for _, high, _ in written), default=0)
-    spans = [(*span, True) for span in written]
+    spans = [(*span, True) for span in _spans(outputs)]
+    first, end = min(spans, default=(0,))[0], max((span[1] for span in spans), default=0)
     spans += [(*span, False) for span in _spans(inputs) if span[0] < end and first < span[1]]
     last: dict[bool, tuple[int, str]] = {True: (0, ""), False: (0, "")}  # by written: furthest end
     clashes = {}
@@ -64,12 +63,12 @@ def apart(op: str, outputs: dict[str, Any], inputs: dict[str, Any]) -> None:
         for before in (True, False) if is_written else (True,):
             other_end, other = last[before]
             if low < other_end:
-                out, clash = (name, other) if is_written else (other, name)
-                clashes[out] = clash
+                output, clash = (name, other) if is_written else (other, name)
+                clashes[output] = clash
         last[is_written] = max(last[is_written], (high, name))
-    for out in filter(clashes.get, outputs):
-        clash = clashes[out]
-        fail(op, out, f"overlaps {clash} in memory", f"memory apart from {clash}")
+    for output in filter(clashes.get, outputs):
+        clash = clashes[output]
+        fail(op, output, f"overlaps {clash} in memory", f"memory apart from {clash}")
 
 
 def _spans(arrays: dict[str, Any]) -> list[tuple[int, int, str]]:
