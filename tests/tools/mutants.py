@@ -1,6 +1,7 @@
-"""Plant each fault of tests/mutants.toml in a copy of the tree; the tests it names must fail.
+"""Plant each fault of tests/mutants/*.toml in a copy of the tree; the tests it names must fail.
 
 A fault counts as caught only when its tests ran and failed; without it all of them must pass.
+An entry holds what ``Mutant`` below does; its text must occur in its file exactly once.
 
 usage: mutants.py [NAME ...]    (all faults, or those whose names contain a NAME)
 """
@@ -32,7 +33,10 @@ LIMIT_S = 300
 
 @dataclass(frozen=True)
 class Mutant:
-    """One planted fault: `find` in `file` becomes `replace`, and `tests` must notice."""
+    """One planted fault: `find` in `file` becomes `replace`, and `tests` must notice.
+
+    tests: pytest's node ids, "cpp" (the C++ test binary), "static" (tests/tools/static_check.py).
+    """
 
     name: str
     file: str
@@ -46,10 +50,11 @@ class Mutant:
         return self.file.startswith("csrc/") or self.file == "CMakeLists.txt"
 
 
-def load(path: Path = ROOT / "tests/mutants.toml") -> list[Mutant]:
-    """The faults of a file, checked to be well formed and to apply to this tree."""
+def load() -> list[Mutant]:
+    """The faults of all files, checked to be well formed and to apply to this tree."""
     mutants = []
-    for entry in tomllib.loads(path.read_text())["mutant"]:
+    files = sorted((ROOT / "tests/mutants").glob("*.toml"))
+    for entry in (e for path in files for e in tomllib.loads(path.read_text())["mutant"]):
         mutant = Mutant(**{**entry, "tests": tuple(entry["tests"])})
         count = (ROOT / mutant.file).read_text().count(mutant.find)
         if count != 1:
