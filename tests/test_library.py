@@ -70,6 +70,7 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "probe_matmul_flips": [(X, *FLIP_PARTS, *MATMUL)],
     "assemble_gradient": [(GRAD, SCALE, DIFFERENCES, *DRAW, *GUIDE)],
     "hadamard": [(X, 16)],
+    "hadamard_quantize": [(X, *KIND, "codes"), (X[0], "sign", None, "values")],
     "quantize_activation": [(X, 8), (X[0].bfloat16(), 4)],
 }
 CASES = [(name, args) for name, samples in SAMPLES.items() for args in samples]
@@ -160,6 +161,7 @@ CALLS: dict[str, Any] = {
         gamma=0.5, norm=1.0,
     ),
     "hadamard": lambda: fk.hadamard(X, 16),
+    "hadamard_quantize": lambda: fk.hadamard_quantize(X, GRID, "codes"),
     "quantize_activation": lambda: fk.quantize_activation(X),
 }  # fmt: skip
 

@@ -133,6 +133,12 @@ def hadamard(x: Tensor, block: int) -> Tensor:
     return x.new_empty(x.shape)
 
 
+def hadamard_quantize(w: Tensor, grid: str, bits: int | None, form: str) -> tuple[Tensor, Tensor]:
+    dtype = torch.float32 if form == "values" else torch.uint8
+    rows = 1 if w.ndim == 1 else w.shape[0]
+    return w.new_empty(w.shape, dtype=dtype), w.new_empty((rows, 1))
+
+
 def quantize_activation(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     codes = x.new_empty(x.shape, dtype=torch.int8)
     return codes, x.new_empty(x.shape[:-1], dtype=torch.float32)

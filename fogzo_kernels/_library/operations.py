@@ -246,6 +246,12 @@ def hadamard(x: Tensor, block: int) -> Tensor:
     return rotated
 
 
+@operation(f"Tensor w, {GRID}, str form", "(Tensor result, Tensor scale)")
+def hadamard_quantize(w: Tensor, grid: str, bits: int | None, form: str) -> tuple[Tensor, Tensor]:
+    result: tuple[Tensor, Tensor] = fk.hadamard_quantize(w, grid_of(grid, bits), form)
+    return result
+
+
 @operation("Tensor x, int bits", "(Tensor codes, Tensor x_scale)")
 def quantize_activation(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     result: tuple[Tensor, Tensor] = fk.quantize_activation(x, bits)
