@@ -43,6 +43,8 @@ def scale_of_rows(elements: Tensor, grid: Grid, rule: str) -> Tensor:
         return elements.abs().mean(1).float().clamp(min=MIN_DYNAMIC_SCALE)
     if rule == "lsq":
         a = mean_factor(grid) * elements.abs().mean(1)
+    elif rule == "stretched":
+        a = elements.abs().amax(1) / (grid.v_max + 0.5)
     else:  # fixed, quest
         a = multiple(grid) * elements.square().mean(1).sqrt()
     return a.float().clamp(min=MIN_SCALE)

@@ -8,6 +8,7 @@ import triton.language as tl
 ROOT = tl.constexpr(0)  # factor * sqrt(mean of squares): fixed, quest
 MEAN = tl.constexpr(1)  # factor * mean of absolute values: absmean, lsq
 MAX = tl.constexpr(2)  # the largest absolute value / factor, one nextafter upward: absmax
+RANGE = tl.constexpr(3)  # the largest absolute value / factor: stretched
 
 
 @triton.jit
@@ -19,12 +20,12 @@ def row_max(most, nan):
 
 @triton.jit
 def scale_of(total, count, RULE: tl.constexpr, FACTOR: tl.constexpr, LEAST: tl.constexpr):
-    """float32 scales of count elements each, from float64 sums (MAX: from largest values)."""
-    if RULE == MAX:
+    """float32 scales of count elements each, from float64 sums (MAX, RANGE: from largest values)."""
+    if RULE >= MAX:
         largest = total.to(tl.float32)
         a = tl.div_rn(largest, tl.full(largest.shape, FACTOR, tl.float32))
         above = (a.to(tl.int32, bitcast=True) + 1).to(tl.float32, bitcast=True)
-        a = tl.where(a < float("inf"), above, a)
+        a = tl.where((a < float("inf")) & (RULE == MAX), above, a)
     else:
         mean = total / (tl.zeros(total.shape, tl.float64) + count)  # float64 division is exact
         factor = tl.full((), FACTOR, tl.float64)

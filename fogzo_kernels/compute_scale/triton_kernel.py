@@ -15,7 +15,7 @@ import triton.language as tl
 from .. import _array, _launch
 from .._reference.scale import MIN_DYNAMIC_SCALE, MIN_SCALE, mean_factor, multiple
 from .._triton import blocks
-from .._triton.scale import MAX, MEAN, ROOT, row_max, scale_of
+from .._triton.scale import MAX, MEAN, RANGE, ROOT, row_max, scale_of
 from .._types import Grid
 
 
@@ -42,17 +42,17 @@ def compute_scale_kernel(
     number, exists, first, left = blocks.block_at(
         program, scales, group, chunks, ROWS, COLS, LOOPS, ALIGNED
     )
-    total = tl.zeros([ROWS, COLS], tl.float32 if RULE == MAX else tl.float64)
+    total = tl.zeros([ROWS, COLS], tl.float32 if RULE >= MAX else tl.float64)
     for loop in range(LOOPS):
         column = loop * COLS + tl.arange(0, COLS)[None, :]
         x = tl.abs(tl.load(w + first + column, exists & (column < left), other=0.0))
-        if RULE == MAX:  # a NaN stays
+        if RULE >= MAX:  # a NaN stays
             total = tl.where((x > total) | (x != x), x, total)
         elif RULE == MEAN:
             total += x.to(tl.float64)
         else:
             total += x.to(tl.float64) * x.to(tl.float64)
-    if RULE == MAX:
+    if RULE >= MAX:
         found = row_max(total, total != total).to(tl.float64)[:, None]
     else:
         found = tl.sum(total, 1)[:, None]
@@ -81,10 +81,10 @@ def total_scale_kernel(
         part = tl.load(
             parts + program * chunks + begin + number, begin + number < chunks, other=0.0
         )
-        total = tl.where((part > total) | (part != part), part, total) if RULE == MAX else (
+        total = tl.where((part > total) | (part != part), part, total) if RULE >= MAX else (
             total + part
         )  # fmt: skip
-    if RULE == MAX:
+    if RULE >= MAX:
         found = row_max(total.to(tl.float32), total != total).to(tl.float64)
     else:
         found = tl.sum(total, 1)
@@ -137,6 +137,8 @@ def rule_of(grid: Grid, rule: str) -> dict[str, Any]:
     """The constexprs that choose a rule."""
     if rule == "absmax":
         return {"RULE": MAX.value, "FACTOR": float(grid.v_max), "LEAST": MIN_DYNAMIC_SCALE}
+    if rule == "stretched":
+        return {"RULE": RANGE.value, "FACTOR": grid.v_max + 0.5, "LEAST": MIN_SCALE}
     if rule == "absmean":
         return {"RULE": MEAN.value, "FACTOR": 1.0, "LEAST": MIN_DYNAMIC_SCALE}
     if rule == "lsq":
