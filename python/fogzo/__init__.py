@@ -27,14 +27,18 @@ from fogzo_kernels import __version__
 
 from .estimators import FOGZO, NSPSA, STE
 from .layers import QuantConfig, QuantLinear, quantize_, summary
+from .monitoring import Logger, Oscillation, diagnose
 
 __all__ = [
     "FOGZO",
     "NSPSA",
     "STE",
+    "Logger",
+    "Oscillation",
     "QuantConfig",
     "QuantLinear",
     "__version__",
+    "diagnose",
     "quantize_",
     "summary",
 ]
