@@ -30,6 +30,8 @@ ORDER = {
     fogzo.STE: "model",
     fogzo.FOGZO.backward: "self closure batch scaler",
     fogzo.STE.backward: "self closure batch scaler",
+    fogzo.diagnose: "model closure batch",
+    fogzo.Logger: "est path every",
     fogzo.QuantConfig: "grid bits scale granularity surrogate act_bits",
 }
 

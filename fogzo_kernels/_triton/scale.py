@@ -20,7 +20,7 @@ def row_max(most, nan):
 
 @triton.jit
 def scale_of(total, count, RULE: tl.constexpr, FACTOR: tl.constexpr, LEAST: tl.constexpr):
-    """float32 scales of count elements each, from float64 sums (MAX, RANGE: from largest values)."""
+    """float32 scales of count elements each, from float64 sums (from MAX on: largest values)."""
     if RULE >= MAX:
         largest = total.to(tl.float32)
         a = tl.div_rn(largest, tl.full(largest.shape, FACTOR, tl.float32))

@@ -37,17 +37,21 @@ from .layers import (
     quantize_,
     summary,
 )
+from .monitoring import Logger, Oscillation, diagnose
 
 __all__ = [
     "FOGZO",
     "NSPSA",
     "STE",
+    "Logger",
+    "Oscillation",
     "QuantConfig",
     "QuantConv1d",
     "QuantConv2d",
     "QuantEmbedding",
     "QuantLinear",
     "__version__",
+    "diagnose",
     "disable_quantization",
     "enable_quantization",
     "quantize_",

@@ -44,6 +44,8 @@ class FOGZO(Probing):
             bits, a scale a token, and multiplies integers by the packed codes of its weight (a
             layer with act_bits does so anyway, with its own bits); with "forward" one more pass
             measures L(Q(W)) that way. last.float_probes names the weights that stay float.
+        check: repeat the forward of the first call, and raise where it gives another loss, with
+            the name of what differs; costs that call a forward pass and a wait for the device.
 
     Raises:
         ValueError, TypeError: no quantized weight, or an argument outside its range.
@@ -71,6 +73,7 @@ class FOGZO(Probing):
         difference: str = "central",
         probe_fraction: float = 1.0,
         probe_dtype: str | None = None,
+        check: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -84,6 +87,7 @@ class FOGZO(Probing):
             difference=difference,
             probe_fraction=probe_fraction,
             probe_dtype=probe_dtype,
+            check=check,
         )
         self.gamma = _gamma.max_gamma(self._op, gamma, self._d)
         self.ramp_steps = None if ramp_steps is None else self._count("ramp_steps", ramp_steps)

@@ -25,7 +25,7 @@ class NSPSA(Probing):
     Args:
         model: with quantized layers.
         probes: n >= 1, two forward passes each.
-        seed, noise, accumulate, allow_unused, difference, probe_fraction, probe_dtype: as
+        seed, noise, accumulate, allow_unused, difference, probe_fraction, probe_dtype, check: as
             FOGZO's.
         everything: perturb the float parameters too, by 1e-3 along u, without rounding; all that
             are trainable, whether the forward reads them or not.
@@ -56,6 +56,7 @@ class NSPSA(Probing):
         difference: str = "central",
         probe_fraction: float = 1.0,
         probe_dtype: str | None = None,
+        check: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -69,6 +70,7 @@ class NSPSA(Probing):
             difference=difference,
             probe_fraction=probe_fraction,
             probe_dtype=probe_dtype,
+            check=check,
         )
 
     def _step(self, forward: Forward, scaler: Any) -> Last:
