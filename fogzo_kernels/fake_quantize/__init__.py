@@ -101,10 +101,11 @@ def fake_quantize_backward(
     if surrogate is None:
         surrogate = grid.default_surrogate
     _surrogate.check(op, surrogate, grid=grid)
-    _outputs.out(op, out, v.shape, "float32")
-    _outputs.no_overlap(op, out, same=True, grad=grad)
-    _outputs.no_overlap(op, out, w=w, scale=scale)
-    grad_w, grad_scale = _dispatch.call(
+    if out is not None:
+        _outputs.out(op, out, v.shape, "float32")
+        _outputs.no_overlap(op, out, same=True, grad=grad)
+        _outputs.no_overlap(op, out, w=w, scale=scale)
+    result: tuple[Any, Any] = _dispatch.call(
         op,
         v.kind,
         v.device,
@@ -119,4 +120,4 @@ def fake_quantize_backward(
         needs_scale_grad=needs_scale_grad,
         view=v,
     )
-    return grad_w, grad_scale
+    return result
