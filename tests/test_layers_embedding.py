@@ -67,10 +67,9 @@ def test_a_probes_codes_become_values_for_the_rows_alone(config, packed, monkeyp
     assert torch.equal(layer(IDS), wanted)
     assert sizes == [(6, 6)]
     assert layer(IDS[:, :0]).shape == (2, 0, 6)
-    with pytest.raises(IndexError, match=r"QuantEmbedding: input holds -1, expected 0\.\.9"):
-        layer(torch.tensor([-1]))
-    with pytest.raises(IndexError):
-        layer(torch.tensor([10]))
+    for index in (-1, 10):
+        with pytest.raises(IndexError, match="index out of range"):
+            layer(torch.tensor([index]))
 
 
 def test_options_that_cannot_be_kept_are_refused():
