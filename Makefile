@@ -30,7 +30,8 @@ help:
 	@echo "make test      run the tests (under 10 minutes)"
 	@echo "make check     lint, sanitizers, fuzzing, static checks, packaging, docs"
 	@echo "make triton-test   run the Triton kernels in Triton's interpreter, on the CPU"
-	@echo "make triton-static compile them for three GPU generations and read the machine code"
+	@echo "make triton-static compile them and the CUDA kernels for three GPU generations and read the machine code"
+	@echo "make c-library build, install and use the library for C and C++ programs"
 	@echo "make mutants   plant faults and see the tests fail"
 	@echo "make gpu       GPU tests and bench with this python's own tools, OUT=DIR"
 	@echo "PYTHON=python3.12 and TORCH='torch==2.12.0' choose another interpreter and torch"
@@ -85,12 +86,13 @@ triton-test-only: venv-triton
 	TRITON_INTERPRET=1 FOGZO_EVERY_KERNEL=1 OMP_NUM_THREADS=1 $(TEST)/bin/pytest -q -k "triton and not numpy" \
 	  --import-mode=importlib -o pythonpath=tests tests/triton_kernels $(TRITON_TESTS)
 
-# Every row of the launch table for sm_80, sm_90 and sm_100; no GPU. All of it is in the file.
+# Every Triton row of the launch table and every CUDA kernel for sm_80, sm_90 and sm_100; no GPU. All of
+# it is in the file.
 triton-static-only: venv-triton
 	@mkdir -p build
 	$(TEST)/bin/fogzo bench --static > build/triton-static.txt || \
 	  { grep -e "^sm_" -e FAIL build/triton-static.txt | grep -B1 FAIL; exit 1; }
-	$(TEST)/bin/pytest -q tests/test_bench_static.py
+	$(TEST)/bin/pytest -q tests/test_bench_static.py tests/test_bench_static_cuda.py
 
 venv-triton: venv-test
 	@$(TEST)/bin/python $(PIP) "$(TRITON)"
