@@ -60,7 +60,7 @@ lint cpp-test asan fuzz static triton-test triton-static package docs: %: venv-t
 lint-only:
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy fogzo_kernels python/fogzo python/fogzo_command bench tests/tools setup.py
-	$(TEST)/bin/clang-format --dry-run --Werror $$(git ls-files 'csrc/*' 'tests/cpp/*')
+	$(TEST)/bin/clang-format --dry-run --Werror $$(git ls-files 'csrc/*' 'tests/cpp/*' 'tests/cuda_on_host/*')
 
 cpp-test-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/cpp

@@ -1,5 +1,7 @@
 // Kernel of the noise operation: one thread draws one Philox block and writes all it serves.
 #pragma once
+#include <cuda_runtime.h>
+
 #include "fogzo/noise.h"
 
 namespace fogzo {
