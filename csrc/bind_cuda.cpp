@@ -51,6 +51,12 @@ int hadamard(Address x, Address rotated, int64_t rows, int64_t cols, int64_t blo
     return fogzo_cuda_hadamard(in<float>(x), out<float>(rotated), rows, cols, block, out<void>(stream));
 }
 
+int hadamard_quantize(Address w, Address values, Address codes, Address scale, int64_t rows, int64_t cols,
+                      double multiple, int grid, int bits, Address stream) {
+    return fogzo_cuda_hadamard_quantize(in<float>(w), out<float>(values), out<uint8_t>(codes), out<float>(scale), rows,
+                                        cols, multiple, grid, bits, out<void>(stream));
+}
+
 int fake_quantize(Address w, Address scale, Address values, int64_t rows, int64_t cols, int64_t scale_rows,
                   int64_t scale_cols, int grid, int bits, Address stream) {
     return fogzo_cuda_fake_quantize(in<float>(w), in<float>(scale), out<float>(values), rows, cols, scale_rows,
@@ -114,6 +120,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("pack", pack, Release());
     m.def("unpack", unpack, Release());
     m.def("hadamard", hadamard, Release());
+    m.def("hadamard_quantize", hadamard_quantize, Release());
     m.def("fake_quantize", fake_quantize, Release());
     m.def("fake_quantize_backward", fake_quantize_backward, Release());
     m.def("fake_quantize_backward_workspace", fogzo_cuda_fake_quantize_backward_workspace);

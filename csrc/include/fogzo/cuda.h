@@ -11,6 +11,9 @@
 #include "fogzo/status.h"
 #include "fogzo/tensor.h"
 
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)  // the shared libraries export these functions and no others
+#endif
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -47,6 +50,11 @@ int fogzo_cuda_unpack(const uint8_t* bytes, uint8_t* codes, int64_t rows, int64_
 
 // out [rows, cols] float32: each row rotated in blocks, the rest in its largest powers of two. out may be x.
 int fogzo_cuda_hadamard(const float* x, float* out, int64_t rows, int64_t cols, int64_t block, void* stream);
+
+// The quest quantizer: y = w rotated in blocks of 128, scale [rows] float32 = max(multiple * sqrt(mean y^2), 2^-100) of
+// each row, then of y * (1/scale) values (float32, NaN stays) or codes (uint8): the one that is not null.
+int fogzo_cuda_hadamard_quantize(const float* w, float* values, uint8_t* codes, float* scale, int64_t rows,
+                                 int64_t cols, double multiple, int grid, int bits, void* stream);
 
 // out [rows, cols] float32: a * value(x); NaN gives NaN. out may be w.
 int fogzo_cuda_fake_quantize(const float* w, const float* scale, float* out, int64_t rows, int64_t cols,
@@ -93,4 +101,7 @@ int fogzo_cuda_device_count(void);
 
 #ifdef __cplusplus
 }
+#endif
+#if defined(__GNUC__)
+#pragma GCC visibility pop
 #endif

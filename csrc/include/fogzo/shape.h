@@ -2,13 +2,12 @@
 #pragma once
 #include <stdint.h>
 
-#include "fogzo/macros.h"
 #include "fogzo/status.h"
 
 namespace fogzo {
 
 // Sizes whose float32 array of `copies` views fits in an int64 of bytes.
-FOGZO_FN int check_sizes(int64_t rows, int64_t cols, int64_t copies) {
+inline int check_sizes(int64_t rows, int64_t cols, int64_t copies) {
     int64_t elements = 0;
     int64_t bytes = 0;
     const bool fit = rows >= 0 && cols >= 0 && copies >= 0 && !__builtin_mul_overflow(rows, cols, &elements) &&
@@ -18,8 +17,8 @@ FOGZO_FN int check_sizes(int64_t rows, int64_t cols, int64_t copies) {
 }
 
 // The same, and scales that fit the view.
-FOGZO_FN int check_shape(int64_t rows, int64_t cols, const float* scale, int64_t scale_rows, int64_t scale_cols,
-                         int64_t copies) {
+inline int check_shape(int64_t rows, int64_t cols, const float* scale, int64_t scale_rows, int64_t scale_cols,
+                       int64_t copies) {
     const int status = check_sizes(rows, cols, copies);
     if (status != FOGZO_OK || rows * cols == 0) {
         return status;
