@@ -16,7 +16,7 @@ from . import _static_cuda_table, _static_read
 from ._machine import SOURCE
 from ._options import BenchError
 from ._static_compile import folder
-from ._static_cuda_table import TABLE, Arguments, Expected
+from ._static_cuda_table import TABLE, Arguments, Expected, op_of
 from ._static_read import Code
 
 MACHINE = {80: "sm_80", 90: "sm_90a", 100: "sm_100a"}
@@ -88,7 +88,7 @@ def objects(ops: list[str]) -> list[Path]:
         BenchError: they do not compile.
     """
     names = sorted(path.name for path in (SOURCE / "csrc/cuda").glob("*.cu"))
-    names = [name for name in names if not ops or any(name.startswith(op) for op in ops)]
+    names = [name for name in names if not ops or op_of(name.partition(".")[0]) in ops]
     where = tree()
     targets = [f"CMakeFiles/fogzo_cuda.dir/csrc/cuda/{name}.o" for name in names]
     cmake = str(tool("cmake"))
@@ -107,7 +107,6 @@ def objects(ops: list[str]) -> list[Path]:
 def kernels(ops: list[str]) -> list[Kernel]:
     """Every kernel of the named operations (none: of all), read or taken from the cache."""
     found = [kernel for path in objects(ops) for kernel in read(path)]
-    found = [kernel for kernel in found if not ops or kernel.op in ops]
     compiled = {(kernel.arch, kernel.label.partition("<")[0]) for kernel in found}
     for name, expected in TABLE.items():
         if ops and expected.op not in ops:
@@ -143,7 +142,7 @@ def dissected(path: Path) -> list[Kernel]:
         command = [str(cuobjdump()), *options, str(path)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    stem = path.name.partition(".")[0]
+    op = op_of(path.name.partition(".")[0])
     entries = split_ptx(dump("-ptx"))
     found = []
     built = set(re.findall(r"\.(sm_\w+)\.cubin", dump("-lelf")))
@@ -157,7 +156,7 @@ def dissected(path: Path) -> list[Kernel]:
         sass = dict(zip(parts[1::2], parts[2::2], strict=True))
         for symbol, label in zip(sass, demangled(list(sass)), strict=True):
             texts = (usage[symbol], sass[symbol], entries.get(symbol))
-            found.append(judged(arch, stem, label, *texts))
+            found.append(judged(arch, op, label, *texts))
     return found
 
 
@@ -209,8 +208,8 @@ def split_ptx(ptx: str) -> dict[str, str]:
     return entries
 
 
-def judged(arch: int, stem: str, label: str, usage: str, sass: str, ptx: str | None) -> Kernel:
-    """One kernel of a source called stem with its findings."""
+def judged(arch: int, op: str, label: str, usage: str, sass: str, ptx: str | None) -> Kernel:
+    """One kernel of an operation with its findings."""
     code = _static_read.machine_code(usage, sass)
     name, arguments = parts_of(label)
     expected = TABLE.get(name)
@@ -219,7 +218,7 @@ def judged(arch: int, stem: str, label: str, usage: str, sass: str, ptx: str | N
     static = int((re.search(r"SHARED:(\d+)", usage) or ["", "0"])[1])
     if expected is None:
         found = [f"_static_cuda_table.py says nothing of {name}"]
-        return Kernel(arch, stem, label, code, static, threads or 32, found)
+        return Kernel(arch, op, label, code, static, threads or 32, found)
     shared = static + _number(expected.shared, arguments)
     tensor = expected.tensor if isinstance(expected.tensor, str) else expected.tensor(arguments)
     found = _static_read.resources(code, shared, arch)
@@ -233,7 +232,7 @@ def judged(arch: int, stem: str, label: str, usage: str, sass: str, ptx: str | N
         found.append("no __launch_bounds__: registers for 1024 threads are all it may use")
     if expected.exact:
         found += [f"not exact: {line}" for line in _static_read.inexact(ptx or "")]
-    return Kernel(arch, expected.op, label, code, shared, threads or 32, found)
+    return Kernel(arch, op, label, code, shared, threads or 32, found)
 
 
 def narrow(expected: Expected, arguments: Arguments, sass: str, ptx: str | None) -> list[str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ._static_work import WEIGHTS, Work
+from fogzo_kernels import _dispatch
+
+from ._static_work import TOKENS, WEIGHTS, Work
 
 Arguments = tuple[str, ...]  # of a template, as C++ writes them
 
@@ -33,16 +35,86 @@ class Expected:
     architectures: tuple[int, ...] = (80, 90, 100)
 
 
-def weights(each: float, span: int) -> Callable[[Arguments], list[Work]]:
-    """A pass over all weights, ``each`` bytes for one; a block's loop goes over span of them."""
-    shape = f"{WEIGHTS >> 20}M weights"
-    job = Work(shape, each * WEIGHTS, 0, "", WEIGHTS, -(-WEIGHTS // span), 1)
+def weights(each: float, span: int, steps: int = 1, probes: int = 0) -> Callable[..., list[Work]]:
+    """A pass over all weights, ``each`` bytes for one; a block goes over span of them in steps."""
+    shape = f"{WEIGHTS >> 20}M weights" + (f", {probes} probes" if probes else "")
+    job = Work(shape, each * WEIGHTS, 0, "", WEIGHTS, -(-WEIGHTS // span), steps)
     return lambda arguments: [job]
 
 
+def probed(each: Callable[[int], float]) -> Callable[[Arguments], list[Work]]:
+    """The same by the number of probes, over which a block of four tiles loops."""
+    jobs = [weights(each(n), 4 * 1024, n, n) for n in (1, 4)]
+    return lambda arguments: [job for some in jobs for job in some(arguments)]
+
+
+def packed(arguments: Arguments) -> list[Work]:
+    """Between codes and bytes: 16 codes a thread."""
+    return weights(1 + int(arguments[0]) / 8, 16 * 128)(arguments)
+
+
+def activation(arguments: Arguments) -> list[Work]:
+    """float32 to a byte; a block's loop over rows takes 4 elements a thread."""
+    rows, width = TOKENS
+    count = rows * width
+    return [Work(f"{rows} x {width}", 5.0 * count, 0, "", count, count // (4 * 128), 1)]
+
+
+def nothing(arguments: Arguments) -> list[Work]:
+    """Second stages, and paths for shapes that no bar is set for."""
+    return []
+
+
+def of_eight_bits(arguments: Arguments) -> int:
+    return int(arguments == ("8",))
+
+
+FOUR = 4 * 128  # elements of a block's pass: four neighbours a thread
+
 TABLE = {
     "noise_kernel": Expected("noise", weights(4.0, 1024)),  # a thread's elements lie 128 apart
+    "quantize_kernel": Expected("quantize", weights(5.0, FOUR), loads16=1),
+    "dequantize_kernel": Expected("quantize", weights(5.0, FOUR), stores16=1),
+    "pack_kernel": Expected("pack", packed, loads16=1, stores16=of_eight_bits),
+    "unpack_kernel": Expected("pack", packed, loads16=of_eight_bits, stores16=1),
+    "pack_rows_kernel": Expected("pack", nothing),  # rows that end inside a byte
+    "unpack_rows_kernel": Expected("pack", nothing),
+    "fake_quantize_kernel": Expected("fake_quantize", weights(8.0, FOUR), loads16=1, stores16=1),
+    "fake_quantize_backward_kernel": Expected(
+        "fake_quantize", weights(12.0, FOUR), loads16=2, stores16=1
+    ),
+    "scale_gradient_kernel": Expected("fake_quantize", nothing),
+    "whitened_norm_part_kernel": Expected("whitened_norm", weights(4.0, 32 * FOUR, 32), loads16=1),
+    "whitened_norm_total_kernel": Expected("whitened_norm", nothing),
+    # Times are those of two sides packed in two bits.
+    "perturb_quantize_kernel": Expected(
+        "perturb_quantize", probed(lambda n: 8 + 2 * n * 0.25), loads16=2, stores16=1
+    ),
+    "assemble_gradient_kernel": Expected(
+        "assemble_gradient", probed(lambda n: 8.0), loads16=1, stores16=1
+    ),
+    "count_flips_kernel": Expected("perturb_quantize", weights(2.0, 16 * 256), loads16=2),
+    "sum_flips_kernel": Expected("perturb_quantize", nothing),
+    "find_flips_kernel": Expected("perturb_quantize", weights(2.0, 16 * 256), loads16=2),
+    "hadamard_kernel": Expected("hadamard", weights(8.0, 4096), loads16=1, stores16=1),
+    "hadamard_stage_kernel": Expected("hadamard", nothing),  # blocks beyond 4096
+    "hadamard_quantize_kernel": Expected(
+        "hadamard_quantize", weights(8.0, 4 * 256), loads16=1, stores16=1
+    ),
+    "quantize_activation_kernel": Expected("quantize_activation", activation, loads16=1),
+    "sign_activation_kernel": Expected("quantize_activation", activation, loads16=1),
 }
+
+
+def op_of(stem: str) -> str:
+    """The operation that a source file of csrc/cuda belongs to.
+
+    Example:
+        >>> op_of("flips")
+        'perturb_quantize'
+    """
+    rooms = sorted(set(_dispatch.OPS.values()), key=len)
+    return next((room for room in reversed(rooms) if stem.startswith(room)), "perturb_quantize")
 
 
 def jobs(name: str, arguments: Arguments) -> list[Work]:

@@ -32,8 +32,9 @@ REFUSED = """
 #include <fogzo/fogzo.h>
 #include <stdio.h>
 int main(void) {
+    const fogzo_cuda_scalars scalars = {NULL, NULL, NULL, NULL, 0, 0, 0.0, 0.0f};
     puts(fogzo_status_text(fogzo_cuda_noise(NULL, NULL, 2, 3, 0, 3, FOGZO_IDENTITY,
-                                            FOGZO_PUBLISHED, 0, 0, 0, 0, NULL)));
+                                            FOGZO_PUBLISHED, &scalars, 0, 0, NULL)));
     return fogzo_cuda_device_count() < 0;
 }
 """
