@@ -5,6 +5,8 @@
 
 namespace py = pybind11;
 
+void bind_probe_matmul(py::module_& m);  // bind_cuda_probe_matmul.cpp
+
 namespace {
 
 int noise(uint64_t out, uint64_t table, int64_t rows, int64_t cols, int64_t offset, int64_t row_pitch, int surrogate,
@@ -18,6 +20,7 @@ int noise(uint64_t out, uint64_t table, int64_t rows, int64_t cols, int64_t offs
 PYBIND11_MODULE(_cuda, m) {
     m.doc() = "CUDA kernels of fogzo_kernels; csrc/include/fogzo/cuda.h says what each does.";
     m.def("noise", noise, py::call_guard<py::gil_scoped_release>());
+    bind_probe_matmul(m);
     m.def("device_count", fogzo_cuda_device_count);
     m.def("status_text", fogzo_status_text);
 }
