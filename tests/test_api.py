@@ -23,12 +23,15 @@ ORDER = {
     fk.probe_matmul: "x codes scale grid bias",
     fk.assemble_gradient: "grad scale differences surrogate",
     fk.hadamard: "x block",
+    fk.hadamard_quantize: "w grid form",
     fogzo.quantize_: "model config filter_fn",
     fogzo.FOGZO: "model probes gamma ramp_steps seed",
     fogzo.NSPSA: "model probes",
     fogzo.STE: "model",
     fogzo.FOGZO.backward: "self closure batch scaler",
     fogzo.STE.backward: "self closure batch scaler",
+    fogzo.diagnose: "model closure batch",
+    fogzo.Logger: "est path every",
     fogzo.QuantConfig: "grid bits scale granularity surrogate act_bits",
 }
 

@@ -21,9 +21,13 @@ template <int surrogate, int noise> int draw_noise(const NoiseJob& job, void* st
 }  // namespace
 
 extern "C" int fogzo_cuda_noise(float* out, const float* table, int64_t rows, int64_t cols, int64_t offset,
-                                int64_t row_pitch, int surrogate, int noise, uint64_t seed, int64_t step,
+                                int64_t row_pitch, int surrogate, int noise, const fogzo_cuda_scalars* scalars,
                                 int64_t tensor, int64_t probe, void* stream) {
-    const Draw draw = {surrogate, noise, seed, step, tensor, table, offset, row_pitch};
+    if (scalars == nullptr) {
+        return FOGZO_NULL_POINTER;
+    }
+    const int64_t step = scalars->step_at != nullptr ? 0 : scalars->step;
+    const Draw draw = {surrogate, noise, scalars->seed, step, tensor, table, offset, row_pitch};
     if (rows < 0 || cols < 0) {
         return FOGZO_BAD_SIZE;
     }
@@ -41,7 +45,10 @@ extern "C" int fogzo_cuda_noise(float* out, const float* table, int64_t rows, in
     job.cols = row_pitch == cols ? rows * cols : cols;
     job.offset = offset;
     job.row_pitch = row_pitch;
-    job.stream = {seed, static_cast<uint32_t>(step), static_cast<uint32_t>(tensor), static_cast<uint32_t>(probe)};
+    job.seed_at = scalars->seed_at;
+    job.step_at = scalars->step_at;
+    job.stream = {scalars->seed, static_cast<uint32_t>(step), static_cast<uint32_t>(tensor),
+                  static_cast<uint32_t>(probe)};
     job.e = static_cast<float>(radius(surrogate, noise));
     if (noise == kRademacher) {
         return draw_noise<kIdentity, kRademacher>(job, stream);

@@ -195,7 +195,7 @@ int checked(const MatmulSizes& z, const Call& c, int kind, int bits, int64_t sid
     if (plan.bytes > 0 && c.workspace == nullptr) {
         return FOGZO_NULL_POINTER;
     }
-    return c.workspace_bytes < plan.bytes ? FOGZO_BAD_SIZE : multiply(z, c, plan);
+    return c.workspace_bytes < plan.bytes ? FOGZO_BAD_WORKSPACE : multiply(z, c, plan);
 }
 
 MatmulSizes sizes_of(int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols, int64_t cols,

@@ -26,15 +26,34 @@ if tuple(int(part) for part in _found.split(".")[:2]) < (2, 11):
 from fogzo_kernels import __version__
 
 from .estimators import FOGZO, NSPSA, STE
-from .layers import QuantConfig, QuantLinear, quantize_, summary
+from .layers import (
+    QuantConfig,
+    QuantConv1d,
+    QuantConv2d,
+    QuantEmbedding,
+    QuantLinear,
+    disable_quantization,
+    enable_quantization,
+    quantize_,
+    summary,
+)
+from .monitoring import Logger, Oscillation, diagnose
 
 __all__ = [
     "FOGZO",
     "NSPSA",
     "STE",
+    "Logger",
+    "Oscillation",
     "QuantConfig",
+    "QuantConv1d",
+    "QuantConv2d",
+    "QuantEmbedding",
     "QuantLinear",
     "__version__",
+    "diagnose",
+    "disable_quantization",
+    "enable_quantization",
     "quantize_",
     "summary",
 ]

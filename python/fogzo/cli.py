@@ -57,10 +57,16 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("got '', expected a folder")
-    return Path(text)
+def _path(what: str) -> Callable[[str], Path]:
+    def parse(text: str) -> Path:
+        if not text:
+            raise argparse.ArgumentTypeError(f"got '', expected {what}")
+        return Path(text)
+
+    return parse
+
+
+_folder = _path("a folder")
 
 
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -115,6 +121,18 @@ def _train(args: argparse.Namespace) -> int:
     return train(args, recipes.get(args.recipe))
 
 
+def _plot(args: argparse.Namespace) -> int:
+    from .recipes._panels import plot
+
+    return plot(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from .recipes._report import report
+
+    return report(args)
+
+
 def _info(args: argparse.Namespace) -> int:
     import json
 
@@ -152,6 +170,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fogzo-kernels {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
+
+    plot = commands.add_parser(
+        "plot", help="draw loss, ratio, flips, gamma and oscillation of a run"
+    )
+    plot.add_argument(
+        "rows",
+        metavar="RUN",
+        type=_path("a folder or file"),
+        help="a folder that `fogzo train` wrote, or the file of a fogzo.Logger",
+    )
+    plot.add_argument(
+        "--out", metavar="FILE", type=_path("a file"), help="the picture (default: beside the rows)"
+    )
+    plot.set_defaults(run=_plot)
+
+    report = commands.add_parser("report", help="print the tables of finished runs side by side")
+    report.add_argument("runs", metavar="RUN", nargs="+", type=_folder)
+    report.add_argument("--markdown", action="store_true", help="as a table of Markdown")
+    report.set_defaults(run=_report)
 
     info = commands.add_parser("info", help="versions, CPU, backends and where files are")
     info.add_argument("--json", action="store_true", help="as one JSON object")

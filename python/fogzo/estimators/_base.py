@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from fogzo_kernels import _check
 
 from ..layers.layout import check_model
+from ._optimizers import OptimizerWatch, check_optimizers
+from ._repeat import Repeat
 from ._snapshot import Gradients
 from ._steps import FORWARD_ONLY, NoSteps
 from ._targets import QuantTarget, find_targets
@@ -31,8 +33,8 @@ class Estimator(ABC):
     """What STE, NSPSA and FOGZO share; see them.
 
     Attributes:
-        last: figures of the last call. calls: how many there were. forwards: their cost so far, a
-            forward 1, a backward 2.
+        last: figures of the last call (see Last), None before the first. calls: how many there
+            were. forwards: their cost so far, a forward 1, a backward 2.
     """
 
     last: Last | None
@@ -50,6 +52,7 @@ class Estimator(ABC):
         everything: bool = False,
         noise: str = "published",
         probe_act_bits: int | None = None,
+        check: bool = False,
     ) -> None:
         self._op = type(self).__name__
         self._call = f"{self._op}.backward"
@@ -64,6 +67,8 @@ class Estimator(ABC):
         self._gradients = Gradients(self._parameters)
         self._no_steps = NoSteps(self._call, self._parameters)
         self._unused_checked = False
+        self._model, self._repeat_checked = model, not check
+        self._optimizers = OptimizerWatch(self._op, model)
 
     def backward(self, closure: Closure, batch: Any = None, scaler: Any = None) -> Tensor:
         """Add this call's gradient estimate to the parameters' .grad.
@@ -81,7 +86,8 @@ class Estimator(ABC):
             The unperturbed loss, detached, 0-dim.
 
         Raises:
-            TypeError, ValueError, RuntimeError: a closure that does something else.
+            TypeError, ValueError, RuntimeError: a closure that does something else; with
+                check=True on the first call, one that gives another loss when it is repeated.
             FloatingPointError: (CPU) a loss that is not finite; a probe's only with
                 on_nonfinite="raise". After any error parameters and gradients are as they were;
                 so are buffers and random states, where the estimator probes.
@@ -102,6 +108,7 @@ class Estimator(ABC):
             _check.fail(self._op, "backward", got, "a call outside of it", RuntimeError)
         if self.calls >= MAX_CALLS:
             _check.fail(self._op, "calls", f"is {self.calls}", "fewer than 2^32 calls")
+        self._optimizers.look()
         forward = closure if batch is None else partial(closure, batch)
         try:
             self._gradients.set_aside()
@@ -139,6 +146,23 @@ class Estimator(ABC):
         if failed:
             got = f"found {failed} not finite in a call since it was last asked"
             _check.fail(self._op, "raise_if_failed", got, "finite numbers", FloatingPointError)
+
+    def check_optimizer(self, *optimizers: Any) -> None:
+        """Raise if a parameter that requires grad is in none of the optimizers.
+
+        A learned scale that quantize_ made after the optimizer is such a parameter. ``backward``
+        itself warns once, when the optimizers that step lack parameters of quantized layers.
+
+        Args:
+            optimizers: one torch.optim.Optimizer, or all that train the model.
+
+        Raises:
+            ValueError: names of the missing parameters. TypeError: no optimizer.
+
+        Example:
+            >>> est.check_optimizer(optimizer)
+        """
+        check_optimizers(f"{self._op}.check_optimizer", self._model, optimizers)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continued run needs beside the model: counters, options, tensor numbers."""
@@ -213,12 +237,25 @@ class Estimator(ABC):
         if not self._unused_checked:
             for target in self._targets:
                 target.forget_reads()
+        repeat = None if self._repeat_checked else Repeat(self._model, self._parameters)
+        if repeat is not None:
+            repeat.keep()
         loss = forward()
         self._check_loss(loss, with_backward)
         if not self._unused_checked:
             self._check_unused()
             self._unused_checked = True
+        if repeat is not None:
+            self._gradients.seal()
+            repeat.check(self._call, forward, loss)
+            self._check_sealed("when it was repeated")
+            self._repeat_checked = True
         return loss
+
+    def _check_sealed(self, where: str) -> None:
+        if not self._gradients.sealed():
+            got = f"called zero_grad() or backward() {where}"
+            _check.fail(self._call, "closure", got, FORWARD_ONLY, RuntimeError)
 
     def _note_failures(self, last: Last, scaler: Any) -> None:
         if not readable(last.loss):

@@ -13,9 +13,9 @@ from fogzo_kernels import _check, _surrogate
 
 from ._base import MAX_CALLS, Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
+from ._resolution import ResolutionWatch
 from ._sides import Sides, read_as_values
 from ._snapshot import Buffers, RandomStates
-from ._steps import FORWARD_ONLY
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from .record import Differences, Guided, Last
 
@@ -43,6 +43,7 @@ class Probing(Estimator):
         difference: str,
         probe_fraction: float,
         probe_dtype: str | None,
+        check: bool,
     ) -> None:
         op = type(self).__name__
         _surrogate.check(op, "identity", noise)
@@ -55,6 +56,7 @@ class Probing(Estimator):
             everything=everything,
             noise=noise,
             probe_act_bits=None if probe_dtype is None else 8,
+            check=check,
         )
         self.probes = self._count("probes", probes, high=MAX_PROBES)
         if not _check.is_int(seed) or not -(2**63) <= seed < 2**64:
@@ -83,6 +85,7 @@ class Probing(Estimator):
         self._buffers = Buffers(model)
         self._random = RandomStates(self._parameters)
         self._differences = Differences(self.probes, SIDES[difference])
+        self._resolution = ResolutionWatch(op)
 
     def backward(self, closure: Any, batch: Any = None, scaler: Any = None) -> Tensor:
         if self.last is not None:
@@ -93,7 +96,7 @@ class Probing(Estimator):
         self._random.keep()
         self._buffers.keep()
         try:
-            return super().backward(closure, batch, scaler)
+            loss = super().backward(closure, batch, scaler)
         except BaseException:
             for target in self._targets:
                 target.clear()
@@ -102,15 +105,18 @@ class Probing(Estimator):
             raise
         finally:
             self._part = None
+        assert self.last is not None
+        self._resolution.see(self.last)
+        return loss
 
     backward.__doc__ = Estimator.backward.__doc__
 
     def raise_if_failed(self) -> None:
-        self._warn_of_fallbacks()
+        self._warn()
         super().raise_if_failed()
 
     def state_dict(self) -> dict[str, Any]:
-        self._warn_of_fallbacks()
+        self._warn()
         return super().state_dict() | {"fallbacks": int(self.fallbacks)}
 
     def _options(self) -> dict[str, Any]:
@@ -158,13 +164,13 @@ class Probing(Estimator):
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         self._random.write(after)
-        if not self._gradients.sealed():
-            got = "called zero_grad() or backward() in a probe"
-            _check.fail(self._call, "closure", got, FORWARD_ONLY, RuntimeError)
+        self._check_sealed("in a probe")
         last._losses, last._sides, last._flips = losses, sides, made.flips
         last._probed = targets, read_as_values(targets, side)
         difference, finite = self._differences.of(losses)
-        return guided.gradient(difference.to(device)), finite
+        estimate = guided.gradient(difference.to(device))
+        columns = zip(targets, estimate, strict=True)
+        return [target.from_probe_space(rows) for target, rows in columns], finite
 
     def _base_loss(self, forward: Forward, last: Last) -> Tensor:
         """0-dim: the loss without perturbation, of the rows and by the products of the probes."""
@@ -202,6 +208,11 @@ class Probing(Estimator):
         self._warn_of_fallbacks()
         return [gradient.clone() for gradient in plain]  # `last` keeps the guide itself
 
+    def _warn(self) -> None:
+        """Say what devices counted; waits for them."""
+        self._warn_of_fallbacks()
+        self._resolution.warn()
+
     def _warn_of_fallbacks(self) -> None:
         if not self._warned and int(self.fallbacks) > 0:
             self._warned = True
@@ -222,5 +233,4 @@ def scale_of(scaler: Any, device: torch.device) -> Tensor | None:
 
 def set_gradients(targets: Sequence[Target], estimate: Sequence[Tensor]) -> None:
     for target, gradient in zip(targets, estimate, strict=True):
-        weight = target.weight
-        weight.grad = gradient if weight.dim() else gradient.view(())
+        target.weight.grad = gradient

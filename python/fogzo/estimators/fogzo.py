@@ -12,7 +12,7 @@ import fogzo_kernels as fk
 from . import _gamma
 from ._base import Forward, as_scalar
 from ._probing import Probing, scale_of, set_gradients
-from ._targets import Target, as_rows
+from ._targets import Target
 from .record import Guided, Last
 
 
@@ -44,6 +44,8 @@ class FOGZO(Probing):
             bits, a scale a token, and multiplies integers by the packed codes of its weight (a
             layer with act_bits does so anyway, with its own bits); with "forward" one more pass
             measures L(Q(W)) that way. last.float_probes names the weights that stay float.
+        check: repeat the forward of the first call, and raise where it gives another loss, with
+            the name of what differs; costs that call a forward pass and a wait for the device.
 
     Raises:
         ValueError, TypeError: no quantized weight, or an argument outside its range.
@@ -71,6 +73,7 @@ class FOGZO(Probing):
         difference: str = "central",
         probe_fraction: float = 1.0,
         probe_dtype: str | None = None,
+        check: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -84,6 +87,7 @@ class FOGZO(Probing):
             difference=difference,
             probe_fraction=probe_fraction,
             probe_dtype=probe_dtype,
+            check=check,
         )
         self.gamma = _gamma.max_gamma(self._op, gamma, self._d)
         self.ramp_steps = None if ramp_steps is None else self._count("ramp_steps", ramp_steps)
@@ -102,7 +106,7 @@ class FOGZO(Probing):
         self._back_propagate(loss, scaler)
         last = Last(as_scalar(loss), fallbacks=self.fallbacks)
         t = self.calls // self.accumulate
-        targets = [target for target in self._targets if target.weight.grad is not None]
+        targets = [t for t in self._targets if t.weight.grad is not None and t.enabled]
         if t < self.start or not targets:
             return last
         last.gamma = _gamma.at(self.gamma, self.ramp_steps, t)
@@ -112,9 +116,11 @@ class FOGZO(Probing):
 
     def _replace(self, forward: Forward, targets: list[Target], scaler: Any, last: Last) -> None:
         """Put G in the place of g."""
-        scaled = [as_rows(gradient_of(target)) for target in targets]
+        scaled = [gradient_of(target) for target in targets]
         factor = scale_of(scaler, scaled[0].device)
-        guides = scaled if factor is None else unscaled(scaled, factor)
+        plain = scaled if factor is None else unscaled(scaled, factor)
+        columns = zip(targets, plain, strict=True)
+        guides = [target.to_probe_space(gradient) for target, gradient in columns]
         draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": last.gamma}
         guided = Guided(targets, guides, draw)
         last.norm = fk.whitened_norm(guides, guided.scales, guided.surrogates, noise=self.noise)

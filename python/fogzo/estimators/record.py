@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -61,23 +61,30 @@ class Guided:
 
 
 class Last:
-    """The figures of one ``backward`` call.
+    """The figures of one ``backward`` call, which ``est.last`` is; None before the first.
 
     They stay on their device: reading one as a number waits for it, the call itself does not.
+    Losses, differences and slopes are in the unit of the closure's loss, without a scaler's
+    factor; n is the number of probes, 0 for a plain step (STE, or FOGZO before ``start``).
 
     Attributes:
-        loss: unperturbed loss, 0-dim.
-        gamma: as used by this call; 0 for a plain straight-through step.
-        norm: N, 0-dim float32; NaN without a guide.
+        loss: unperturbed loss of the whole batch, 0-dim, detached, in the closure's dtype.
+        gamma: 1 - beta as used by this call, no unit; 1 of NSPSA, 0 of a plain step.
+        norm: N, the length of g' = e a g over all perturbed weights, in the unit of the loss,
+            0-dim float32; a float NaN without a guide.
         forwards: this call's cost, a forward 1, a backward 2.
-        fallbacks: steps so far in which a probe's loss was not finite and G became g.
+        fallbacks: how many steps so far had a probe whose loss was not finite, so that G became
+            g (NSPSA: 0); an int, on a device a 0-dim int64 tensor.
         losses: float64 [n, 2], L+ and L- of each probe (difference="forward": L+ and the loss
-            without perturbation); n = 0 for a plain step.
+            without perturbation), of the probes' rows and by their products.
         difference: float64 [n], D = (L+ - L-) / 2 (difference="forward": L+ less the other).
-        predicted: float64 [n], P = v . g', the difference that g promises; NaN without a guide.
-            Made when first read, until the next ``backward`` call.
-        ratio: float64 [n], difference / predicted; NaN where predicted is 0.
-        flips: {name: codes that the probes changed, over all sides}.
+        predicted: float64 [n], P = v . g', the difference that g promises; NaN without a guide
+            (NSPSA). Made when first read, until the next ``backward`` call.
+        ratio: float64 [n], difference / predicted, no unit; NaN where predicted is 0 or NaN.
+        resolution: float64 [n], |L+ - L-| / (eps max(|L+|, |L-|)), eps of the loss's dtype: how
+            many roundings of the loss the difference is; NaN where both losses are 0.
+        flips: {name: codes that the probes changed, over all sides of all probes}; quantized
+            weights alone, those that were perturbed; {} for a plain step.
         float_probes: names of the perturbed weights that met float inputs in the probes: all, but
             for layers with act_bits, or with probe_dtype="int8", where float parameters and
             weights that the model reads through ``quantized_weight()`` remain.
@@ -92,6 +99,7 @@ class Last:
     _probed: tuple[Sequence[Target], set[str]] = (), set()
     _guided: Guided | None = None
     _predicted: Tensor | None = None
+    _when_read: Callable[[], None] | None = None  # called where the host waits for figures anyway
 
     def __init__(self, loss: Tensor, fallbacks: Tensor | int = 0, forwards: int = 3) -> None:
         self.loss, self.fallbacks, self.forwards = loss, fallbacks, forwards
@@ -131,17 +139,37 @@ class Last:
         return torch.where(self.predicted == 0, nan, self.difference / self.predicted)
 
     @property
-    def flips(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+    def resolution(self) -> Tensor:
+        losses, dtype = self.losses, self.loss.dtype
+        eps = torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
+        return (losses[:, 0] - losses[:, 1]).abs() / (eps * losses.abs().amax(1))
+
+    def flip_counts(self) -> list[tuple[list[str], Tensor]]:
+        """``flips`` as it lies on the devices: names, and an int64 count for each."""
+        found = []
         for targets, counts in self._flips:
-            of_each = zip(targets, counts.sum(dim=(0, 2)).tolist(), strict=True)
-            found |= {target.name: n for target, n in of_each if target.grid is not None}
+            if kept := [i for i, target in enumerate(targets) if target.grid is not None]:
+                of_each = counts.sum(dim=(0, 2)).unbind()
+                found.append(
+                    ([targets[i].name for i in kept], torch.stack([of_each[i] for i in kept]))
+                )
         return found
+
+    @property
+    def flips(self) -> dict[str, int]:
+        self.was_read()
+        parts = [zip(names, n.tolist(), strict=True) for names, n in self.flip_counts()]
+        return {name: n for part in parts for name, n in part}
 
     @property
     def float_probes(self) -> list[str]:
         targets, read = self._probed
         return [t.name for t in targets if t.form == "values" or t.name in read]
+
+    def was_read(self) -> None:
+        """Let what a device counted be said, where the host waits for figures anyway."""
+        if self._when_read is not None:
+            self._when_read()
 
     def release(self) -> None:
         """Let go of the gradients that ``predicted`` would be made from."""

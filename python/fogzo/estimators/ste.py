@@ -17,6 +17,7 @@ class STE(Estimator):
         model: with or without quantized layers.
         accumulate: calls that make one schedule step; without effect on the STE.
         allow_unused: accept quantized weights that the forward never uses.
+        check: as FOGZO's.
 
     Raises:
         ValueError, TypeError: an argument outside its range.
@@ -28,9 +29,14 @@ class STE(Estimator):
     """
 
     def __init__(
-        self, model: nn.Module, *, accumulate: int = 1, allow_unused: bool = False
+        self,
+        model: nn.Module,
+        *,
+        accumulate: int = 1,
+        allow_unused: bool = False,
+        check: bool = False,
     ) -> None:
-        super().__init__(model, accumulate=accumulate, allow_unused=allow_unused)
+        super().__init__(model, accumulate=accumulate, allow_unused=allow_unused, check=check)
 
     def _step(self, forward: Forward, scaler: Any) -> Last:
         loss = self._forward(forward)

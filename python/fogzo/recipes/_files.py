@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import json
-import math
 import os
 import warnings
 from collections.abc import Iterable
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
+
+from .._rows import encoded, finite
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 CHECKPOINT, SUMMARY, CURVES = "checkpoint.pt", "summary.json", "curves.png"
@@ -28,18 +29,7 @@ class RunFolderError(Exception):
     """The output folder cannot be used as asked."""
 
 
-def finite(value: Any) -> Any:
-    """The value with every NaN and infinity as None, because JSON has neither."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    return value
-
-
-def _replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes) -> None:
     """Write a file so that a reader finds the old or the new one, whole."""
     temporary = path.with_name(path.name + ".new")
     try:
@@ -159,9 +149,8 @@ class RunFolder:
 
     def add(self, name: str, row: dict[str, Any]) -> None:
         """Append one JSON object to metrics.jsonl or timing.jsonl."""
-        line = json.dumps(finite(row), allow_nan=False) + "\n"
         try:
-            self._rows[name].write(line.encode())
+            self._rows[name].write(encoded(row))
         except OSError as error:
             raise _unusable(self.path, error) from None
 
@@ -175,7 +164,7 @@ class RunFolder:
                 os.fsync(file.fileno())
                 lengths[name] = file.tell()
             torch.save({**state, "lengths": lengths}, buffer)
-            _replace(self.path / CHECKPOINT, _sealed(buffer.getvalue()))
+            replace(self.path / CHECKPOINT, _sealed(buffer.getvalue()))
         except OSError as error:
             raise _unusable(self.path, error) from None
 
@@ -190,7 +179,7 @@ class RunFolder:
 
     def _write(self, name: str, data: bytes) -> None:
         try:
-            _replace(self.path / name, data)
+            replace(self.path / name, data)
         except OSError as error:
             raise _unusable(self.path, error) from None
 

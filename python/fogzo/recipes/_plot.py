@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_WINDOWS = 60
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+WINDOWS = 60
 
 
 def _smooth(values: list[float], window: int) -> list[float]:
@@ -41,7 +41,7 @@ def curves(metrics: Iterable[dict[str, Any]]) -> dict[str, dict[str, list[float]
     result = {}
     for name, by_seed in losses.items():
         steps = min(len(series) for series in by_seed.values())
-        window = max(1, steps // _WINDOWS)
+        window = max(1, steps // WINDOWS)
         ends = range(window, steps + 1, window)
         count = next(iter(forwards[name].values()))
         smooth = [_smooth(series[:steps], window) for series in by_seed.values()]
@@ -76,7 +76,7 @@ def draw(metrics: Iterable[dict[str, Any]], title: str) -> bytes:
     figure.suptitle(title)
     left, right = figure.subplots(1, 2, sharey=True)
     for position, (name, curve) in enumerate(curves(metrics).items()):
-        colour = _COLOURS[position % len(_COLOURS)]
+        colour = COLOURS[position % len(COLOURS)]
         for axes, along in ((left, "steps"), (right, "forwards")):
             axes.plot(curve[along], curve["mean"], color=colour, label=name)
             axes.fill_between(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-_COLUMNS = ("estimator", "seeds", "training loss", "test accuracy", "forwards", "seconds")
+COLUMNS = ("estimator", "seeds", "training loss", "test accuracy", "forwards", "seconds")
 
 
 def _spread(values: list[float]) -> list[float]:
@@ -50,24 +51,31 @@ def _range(values: list[float], digits: int, factor: float = 1.0) -> str:
     return text if low == high else f"{text} ({low:.{digits}f} .. {high:.{digits}f})"
 
 
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """One row of the summary under COLUMNS."""
+    return (
+        str(row["estimator"]),
+        str(row["seeds"]),
+        _range(row["train_loss"], 4),
+        _range(row["test_accuracy"], 2, 100) + " %",
+        f"{row['forwards']:,}",
+        f"{row['seconds']:.1f}",
+    )
+
+
+def aligned(lines: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Lines of cells in columns, the first ``left`` of them to the left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    found = []
+    for line in lines:
+        padded = [
+            cell.ljust(w) if i < left else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        found.append("  ".join(padded).rstrip())
+    return found
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary as aligned text: mean and (lowest .. highest) over seeds, one line a row."""
-    cells = [_COLUMNS] + [
-        (
-            str(row["estimator"]),
-            str(row["seeds"]),
-            _range(row["train_loss"], 4),
-            _range(row["test_accuracy"], 2, 100) + " %",
-            f"{row['forwards']:,}",
-            f"{row['seconds']:.1f}",
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_COLUMNS))]
-    lines = []
-    for line in cells:
-        left = line[0].ljust(widths[0])
-        lines.append(
-            "  ".join([left, *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        )
-    return "\n".join(lines)
+    return "\n".join(aligned([COLUMNS, *(cells(row) for row in rows)], 1))

@@ -1,0 +1,83 @@
+"""Warns where the losses of probes differ by no more than their own rounding."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from ._base import readable
+from .record import Last
+
+ENOUGH = 10.0  # roundings of the loss, eps |L|, that a difference should be
+STEPS = 100
+
+
+class ResolutionWatch:
+    """Warns once, when no probe of STEPS steps in a row had a resolution of ENOUGH.
+
+    Losses that the host cannot read are counted on their device; ``warn`` reads the count where
+    the host waits for figures anyway. Plain steps neither count nor end a run of steps.
+    """
+
+    def __init__(self, op: str) -> None:
+        self._op = op
+        self._warned = False
+        self._run, self._largest = 0, 0.0
+        self._dtype = torch.float32
+        self._state: Tensor | None = None  # float64 [3] on the device: run, largest, and found
+
+    def see(self, last: Last) -> None:
+        """Count one step's probes."""
+        losses = last.losses
+        if self._warned or not len(losses):
+            return
+        self._dtype = last.loss.dtype
+        last._when_read = self.warn
+        if readable(losses):
+            largest = last.resolution.max().item()
+            low = largest < ENOUGH  # NaN, of losses that are 0 or not finite, is not
+            self._run = self._run + 1 if low else 0
+            self._largest = max(self._largest, largest) if low else 0.0
+            if self._run >= STEPS:
+                self._say(self._largest)
+            return
+        if self._state is None:
+            self._state = losses.new_tensor([0.0, 0.0, math.nan])
+        run, largest_so_far, found = self._state.unbind()
+        now = last.resolution.amax()
+        low_now = now < ENOUGH
+        run.copy_(torch.where(low_now, run + 1, 0))
+        largest_so_far.copy_(torch.where(low_now, torch.maximum(largest_so_far, now), 0))
+        found.copy_(torch.where(found.isnan() & (run >= STEPS), largest_so_far, found))
+
+    def warn(self) -> None:
+        """Read what a device counted, and say it."""
+        if self._state is not None and not self._warned:
+            found = self._state[2].item()
+            if not math.isnan(found):
+                self._say(found)
+
+    def _say(self, largest: float) -> None:
+        self._warned = True
+        warnings.warn(
+            f"{self._op}: in {STEPS} steps in a row no probe's two losses differed by more than "
+            f"{largest:.3g} roundings of {name_of(self._dtype)}, expected {ENOUGH:g} or more: "
+            f"{advice(self._dtype, largest)}",
+            stacklevel=2,
+        )
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def advice(dtype: torch.dtype, resolution: float) -> str:
+    """What to change where a difference of losses of that dtype has too low a resolution."""
+    if dtype in (torch.bfloat16, torch.float16):
+        return f"{name_of(dtype)} loss cannot resolve the probe: compute the loss in float32"
+    if resolution == 0:
+        return "the probes change nothing that the loss sees: a larger gamma or more probes"
+    return f"{name_of(dtype)} loss hardly resolves the probe: a larger gamma, or a float64 loss"
