@@ -150,14 +150,12 @@ def probe_matmul_cuda(
     view: View,
     out: Any,
 ) -> Any:
-    import torch
-
-    device = _array.device(x)
-    with torch.cuda.device(device):
-        return _cuda(x, codes, scale, grid, bias, x_scale, view, out, _native.stream(device))
+    with _native.on_cuda(x.device) as at:
+        return _cuda(at, x, codes, scale, grid, bias, x_scale, view, out)
 
 
 def _cuda(
+    at: _native.Place,
     x: Any,
     codes: Any,
     scale: Any,
@@ -166,25 +164,23 @@ def _cuda(
     x_scale: Any,
     view: View,
     out: Any,
-    stream: int,
 ) -> Any:
-    dtype, rows, device = _array.dtype_name(x), x.shape[-2], _array.device(x)
+    dtype, rows = _array.dtype_name(x), x.shape[-2]
     x_type, x_sides = X_TYPES[dtype], x.shape[0] if len(x.shape) == 3 else 1
     weight = _weight(codes, x_sides)
     if out is None:
         shape = (weight.sides, rows, view.rows)
-        out = _array.empty(shape, "float32" if dtype == "int8" else dtype, view.kind, device)
+        out = _array.empty(shape, "float32" if dtype == "int8" else dtype, view.kind, at.device)
     # What lives as long as the call: bias as float32, and copies of strided arguments.
     kept: list[Any] = [] if bias is None else [_array.float32(bias)]
     x_at, arrays = _array.address(x, kept), [_array.address(a, kept) for a in weight.arrays]
     kind = (grid.number, grid.code_bits, *weight.bits, x_type)
     sizes = (rows, view.rows, view.cols)
-    cuda = _native.module("_cuda")
-    size = getattr(cuda, f"{weight.name}_workspace")(
+    size = getattr(at.module, f"{weight.name}_workspace")(
         x_at, arrays[0], x_sides, *weight.code_sides, *sizes, view.scale_cols, *kind
     )
-    workspace = _array.empty((size,), "uint8", view.kind, device)
-    status = getattr(cuda, weight.name)(
+    workspace = _native.workspace(at, size)
+    status = getattr(at.module, weight.name)(
         x_at,
         0 if x_scale is None else _array.address(x_scale, kept),
         *arrays,
@@ -200,9 +196,9 @@ def _cuda(
         view.scale_rows,
         view.scale_cols,
         *kind,
-        stream,
+        at.last,
     )
-    _native.raise_on("probe_matmul", "_cuda", status)
+    _native.raise_on("probe_matmul", at.name, status)
     return out
 
 
