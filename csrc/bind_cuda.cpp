@@ -4,6 +4,8 @@
 #include "bind.h"
 #include "fogzo/cuda.h"
 
+void bind_probe_matmul(py::module_& m);  // bind_cuda_probe_matmul.cpp
+
 namespace {
 
 // seed_at, step_at, gamma_at, norm_at, seed, step, gamma, norm.
@@ -131,6 +133,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("find_flips_workspace", fogzo_cuda_find_flips_workspace);
     m.def("assemble_gradient_many", assemble_gradient_many, Release());
     m.def("quantize_activation", quantize_activation, Release());
+    bind_probe_matmul(m);
     m.def("device_count", fogzo_cuda_device_count);
     m.def("status_text", fogzo_status_text);
 }

@@ -189,8 +189,8 @@ def _torch_maker() -> tuple[Any, dict[str, Any]]:
     return torch.empty, {name: getattr(torch, name) for name in names}
 
 
-def zeros(shape: tuple[int, ...], dtype: str, kind: str) -> Array:
-    array = empty(shape, dtype, kind)
+def zeros(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") -> Array:
+    array = empty(shape, dtype, kind, device)
     array[...] = 0
     return array
 

@@ -82,7 +82,10 @@ template <int kind> struct PartNoise {
             const uint32_t word = bit < 64 ? low : high;
             return (word >> (bit & 31) & 1u) != 0u ? -e : e;
         }
-        const uint32_t half = half_of(words[c], four);
+        // not half_of, for the same reason
+        const uint32_t first_half = four < 4 ? words[c].word[0] : words[c].word[2];
+        const uint32_t second_half = four < 4 ? words[c].word[1] : words[c].word[3];
+        const uint32_t half = ((four & 2) == 0 ? first_half : second_half) >> (16 * (four & 1)) & 0xFFFFu;
         if (kind == kOfTable) {
             return published_noise(half, kTanh, table);
         }

@@ -11,7 +11,7 @@ namespace fogzo {
 constexpr int kThreads = 128;  // of a block
 constexpr unsigned kAllLanes = 0xFFFFFFFFu;
 
-struct Four {
+struct alignas(16) Four {
     float of[4];
 };
 

@@ -53,12 +53,6 @@ __device__ __forceinline__ void store_code_part(uint8_t* to, const TilePart& par
     }
 }
 
-// What a thread holds of a tile.
-struct Held {
-    Four x[kFours];
-    Four gw[kFours];
-};
-
 // One side of one four, which is stored; returns how many codes differ from those of x.
 __device__ __forceinline__ int round_and_store(const PerturbJob& job, const TensorRow& row, const Grid& grid,
                                                const TilePart& part, int k, int64_t side, const Four& x,
@@ -115,17 +109,23 @@ __global__ void __launch_bounds__(kThreads) perturb_quantize_kernel(FOGZO_CONSTA
     }
     Direction direction = Direction::of(job.probing, row);
     const float e = direction.mixture.e;
-    Held held;
-#pragma unroll
+    // Each thread's own: registers could not be indexed, and loops that need no index spell everything out eight times.
+    __shared__ Four held_x[kFours][kThreads];
+    __shared__ Four held_gw[kFours][kThreads];
+#pragma unroll 1
     for (int four = 0; four < kFours; ++four) {
         const int k = part.k_of(four);
-        held.x[four] = load_part(row.w, part, k, row.vector);
-        held.gw[four] = load_part(row.grad, part, k, row.vector);
+        const Four w = load_part(row.w, part, k, row.vector);
+        const Four grad = load_part(row.grad, part, k, row.vector);
         const Four a = scales_of_part(row.scales, part, k);
+        Four x;
+        Four gw;
         for (int c = 0; c < 4; ++c) {
-            held.x[four].of[c] = held.x[four].of[c] * (1.0f / a.of[c]);
-            held.gw[four].of[c] = held.gw[four].of[c] * whitening(a.of[c], e);
+            x.of[c] = w.of[c] * (1.0f / a.of[c]);
+            gw.of[c] = grad.of[c] * whitening(a.of[c], e);
         }
+        held_x[four][threadIdx.x] = x;
+        held_gw[four][threadIdx.x] = gw;
     }
     const Grid grid = make_grid(row.grid, row.bits);
     for (int64_t i = 0; i < job.probing.probes; ++i) {
@@ -133,31 +133,36 @@ __global__ void __launch_bounds__(kThreads) perturb_quantize_kernel(FOGZO_CONSTA
         PartNoise<kind> noise;
         noise.draw(direction.stream, part.tile);
         int flips[2] = {0, 0};
-#pragma unroll
+#pragma unroll 1
         for (int four = 0; four < kFours; ++four) {
             const int k = part.k_of(four);
+            const Four x = held_x[four][threadIdx.x];
+            const Four gw = held_gw[four][threadIdx.x];
             Four d;
-            Four plus;
-            Four minus;
             for (int c = 0; c < 4; ++c) {
                 const float bins = noise.bins(four, c, e, row.surrogate, job.probing.table);
-                d.of[c] = perturbation(along, held.gw[four].of[c], direction.mixture.across, bins);
-                plus.of[c] = held.x[four].of[c] + d.of[c];
-                minus.of[c] = held.x[four].of[c] - d.of[c];
+                d.of[c] = perturbation(along, gw.of[c], direction.mixture.across, bins);
             }
             if (row.grid == kNoGrid) {
                 move_and_store(job, row, part, k, i * job.sides, d);
                 continue;
             }
-            flips[0] += round_and_store(job, row, grid, part, k, i * job.sides, held.x[four], plus);
-            if (job.sides == 2) {
-                flips[1] += round_and_store(job, row, grid, part, k, i * job.sides + 1, held.x[four], minus);
+#pragma unroll 1
+            for (int side = 0; side < job.sides; ++side) {
+                Four moved;
+                for (int c = 0; c < 4; ++c) {
+                    moved.of[c] = side == 0 ? x.of[c] + d.of[c] : x.of[c] - d.of[c];
+                }
+                const int found = round_and_store(job, row, grid, part, k, i * job.sides + side, x, moved);
+                flips[0] += side == 0 ? found : 0;
+                flips[1] += side == 0 ? 0 : found;
             }
         }
         if (row.flip_count != nullptr) {
-            for (int side = 0; side < job.sides; ++side) {
+#pragma unroll
+            for (int side = 0; side < 2; ++side) {
                 const int count = warp_sum(flips[side]);
-                if (threadIdx.x % 32 == 0) {
+                if (threadIdx.x % 32 == 0 && side < job.sides) {
                     atomicAdd(reinterpret_cast<unsigned long long*>(row.flip_count + i * job.sides + side),
                               static_cast<unsigned long long>(count));
                 }

@@ -372,6 +372,8 @@ void exchange(uint32_t mask, const void* mine, size_t size, void* all, Site site
 
 unsigned lane_number() { return running->number % kWarp; }
 
+uint64_t block_number() { return blocks_run; }
+
 }  // namespace cuda_on_host
 
 // For Python, through ctypes.

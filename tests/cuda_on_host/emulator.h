@@ -54,5 +54,6 @@ template <class T> Lanes<T> gather(uint32_t mask, const T& mine, Site site) {
 
 extern Index3 thread_index, block_index, block_size, grid_size;
 unsigned lane_number();
+uint64_t block_number();  // of all blocks that were ever run, from 1
 
 }  // namespace cuda_on_host

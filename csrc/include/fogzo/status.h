@@ -30,7 +30,8 @@ enum fogzo_status {
     FOGZO_BAD_ALIGNMENT = 21,
     FOGZO_BAD_WORKSPACE = 22,
     FOGZO_BAD_TYPE = 23,
-    FOGZO_STATUS_COUNT = 24
+    FOGZO_UNALIGNED = 24,
+    FOGZO_STATUS_COUNT = 25
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -66,6 +67,8 @@ static inline const char* fogzo_status_text(int status) {
                "that are whole bytes of codes";
     case FOGZO_BAD_WORKSPACE: return "workspace is too small, expected as many bytes as the workspace call says";
     case FOGZO_BAD_TYPE: return "x_type has an unknown number, expected one that this operation serves";
+    case FOGZO_UNALIGNED:
+        return "pointer is not aligned, expected an array that begins at a multiple of its numbers' size";
     default: return "status is unknown, expected one of this table";
     }
 }
