@@ -5,12 +5,13 @@ A kernel that is compiled and not in TABLE, or in TABLE and not compiled, is a f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fogzo_kernels import _dispatch
 
-from ._static_work import TOKENS, WEIGHTS, Work
+from ._static_work import PROBES, PRODUCTS, TOKENS, WEIGHTS, Work
 
 Arguments = tuple[str, ...]  # of a template, as C++ writes them
 
@@ -69,6 +70,37 @@ def of_eight_bits(arguments: Arguments) -> int:
     return int(arguments == ("8",))
 
 
+@dataclass(frozen=True)
+class Product:
+    """An instance of probe_matmul_kernel, out of its template's arguments; sizes as there."""
+
+    x_bytes: int  # of an element of x
+    bits: int
+    block_m: int
+    block_n: int
+
+    @staticmethod
+    def of(arguments: Arguments) -> Product:
+        shape = [int(number) for number in re.findall(r"\d+", arguments[2])]
+        return Product((4, 2, 1)[int(arguments[0])], int(arguments[1]), *shape[:2])
+
+    @property
+    def shared(self) -> int:
+        stage = STEP * (self.block_m * self.x_bytes + self.block_n * self.bits // 8)
+        return min(4, 96 * 1024 // stage) * stage
+
+    def work(self) -> Work:
+        m, n, k = PRODUCTS["few" if self.block_m == 16 else "many"]
+        w = PROBES * n * k * self.bits / 8
+        moved = m * k * self.x_bytes + w + PROBES * m * n * (2 if self.x_bytes == 2 else 4)
+        count = PROBES * m * n * k
+        times = 3 if self.x_bytes == 4 else 1  # three bfloat16 products
+        tiles = PROBES * -(-m // self.block_m) * -(-n // self.block_n)
+        shape, kind = f"{PROBES} sides, {m} x {n} x {k}", "int8" if self.x_bytes == 1 else "half"
+        return Work(shape, moved, 2.0 * count * times, kind, count, tiles, 2 * k // STEP)
+
+
+STEP = 128  # k that a stage of probe_matmul holds; its loop takes half of them
 FOUR = 4 * 128  # elements of a block's pass: four neighbours a thread
 
 TABLE = {
@@ -101,6 +133,18 @@ TABLE = {
     "hadamard_quantize_kernel": Expected(
         "hadamard_quantize", weights(8.0, 4 * 256), loads16=1, stores16=1
     ),
+    "probe_matmul_kernel": Expected(
+        "probe_matmul",
+        lambda arguments: [Product.of(arguments).work()],
+        exact=False,
+        loads16=2,
+        tensor=lambda arguments: "IMMA" if Product.of(arguments).x_bytes == 1 else "HMMA",
+        shared=lambda arguments: Product.of(arguments).shared,
+    ),
+    "probe_matmul_sum_kernel": Expected("probe_matmul", nothing, exact=False),
+    "probe_matmul_x_sums_kernel": Expected("probe_matmul", nothing),
+    "probe_matmul_pack_x_kernel": Expected("probe_matmul", nothing),  # rows that are not 16-byte
+    "probe_matmul_pack_codes_kernel": Expected("probe_matmul", nothing),
     "quantize_activation_kernel": Expected("quantize_activation", activation, loads16=1),
     "sign_activation_kernel": Expected("quantize_activation", activation, loads16=1),
 }
