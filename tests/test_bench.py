@@ -34,7 +34,7 @@ def result(ours: float) -> _report.Result:
 
 
 def test_median_and_range_are_order_statistics() -> None:
-    spread = _measure._spread([float(value) for value in range(100, -1, -1)])
+    spread = _measure.spread([float(value) for value in range(100, -1, -1)])
     assert (spread.median, spread.low, spread.high) == (50.0, 10.0, 90.0)
 
 
