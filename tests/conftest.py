@@ -64,6 +64,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
     items[:] = [item for item in items if not repeats_avx2(item)]
+    # "3/8": every eighth test from the fourth on, for processes side by side
+    number, _, shards = os.environ.get("FOGZO_SHARD", "0/1").partition("/")
+    items[:] = items[int(number) :: int(shards)]
     if not torch.cuda.is_available() and not any(ON_HOST.values()):
         no_device = pytest.mark.skip(reason="no CUDA device")
         for item in items:
