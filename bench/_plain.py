@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import fogzo_kernels as fk
+
 from ._backends import backend_calls
 from ._measure import measure
 from ._options import Options, require_close
@@ -40,7 +42,8 @@ def run_plain(
     for name, call in theirs.items():
         require_close(op, name, call(), ours(), most, ties)
     near = {"most": own_order} if own_order <= 1e-6 else {"ties": own_order}
-    variants = backend_calls(op, ours, options.backends(op), **near)
+    usual = "cpu" if fk.capabilities()[op]["cpu"] is None else "reference"
+    variants = backend_calls(op, ours, options.backends(op, (usual,)), **near)
     yardstick, copied = copy_yardstick(max(moved // 8, 1))
     times = measure(
         {**variants, **theirs, "copy": yardstick}, threads=options.threads, rounds=options.repeat

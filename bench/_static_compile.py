@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -15,7 +16,6 @@ from fogzo_kernels._launch import Case, Kernel, pick
 
 from . import _static_read
 from ._machine import SOURCE
-from ._options import BenchError
 from ._static_read import Code
 
 # Pointers to a number for many elements, a program or a tensor; tables that are looked up in.
@@ -31,18 +31,13 @@ class Compiled:
     findings: list[str]
 
 
-def require() -> None:
-    """Triton, compiling and not interpreting.
-
-    Raises:
-        BenchError: where it is missing, or TRITON_INTERPRET is set.
-    """
+def absent() -> str | None:
+    """Why no Triton kernel can be compiled here; None where they can."""
     if os.environ.get("TRITON_INTERPRET") == "1":
-        raise BenchError("--static compiles: unset TRITON_INTERPRET")
-    try:
-        import triton  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise BenchError("--static needs triton: pip install triton") from error
+        return "TRITON_INTERPRET is set: the Triton kernels are not compiled"
+    if importlib.util.find_spec("triton") is None:
+        return "no triton (pip install triton): its kernels are not read"
+    return None
 
 
 def signature(kernel: Kernel, case: Case, arch: int) -> tuple[dict[str, str], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Read a compiled Triton kernel: its PTX, its machine code, and what must not be in them."""
+"""Read a compiled kernel: its PTX, its machine code, and what must not be in them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ LOADED = -1
 
 _INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)(\S*)([^;]*);")
 _LOAD = re.compile(r"(?P<op>ld\.global\S*|cp\.async\.c[ag]\.shared\.global\S*)\s(?P<rest>[^;]*);")
+# Without a state space: a pointer whose memory the compiler did not know.
+_GENERIC_LOAD = re.compile(r"(?P<op>ld\.v\d\S*)\s(?P<rest>[^;]*);")
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,66 @@ def narrow_loads(ptx: str, wide: dict[int, str]) -> list[str]:
     return found
 
 
+def wide_arrays(ptx: str) -> set[frozenset[str]]:
+    """The arrays that CUDA C++ reads 16 bytes at a time, each by where its pointer comes from.
+
+    That is a place among the kernel's parameters, or the place it was loaded from. Where the
+    address alone does not tell the pointer, sizes that it was computed with are counted too.
+    """
+    sources: dict[str, set[str]] = {}
+    origins: dict[str, str] = {}
+    pointers: dict[str, str] = {}  # those that became addresses in global memory
+    wide: list[str] = []
+    for line in re.sub(r"//.*", "", ptx).splitlines():
+        statement = re.sub(r"^\s*(@!?%p\d+\s+)?", "", line).strip()
+        load = _LOAD.match(statement) or _GENERIC_LOAD.match(statement)
+        place = re.match(r"ld\.\S+\s+(\{[^}]*\}|%\w+), \[([^\]]+)\]", statement)
+        if load is not None:
+            size, register = _load(load["op"], load["rest"])
+            wide += [register] if size >= WIDE else []
+        if place is not None:
+            # Where in a table it was loaded from, whatever the table's address is.
+            at = re.sub(r"%\w+", "loaded", place[2]).replace("_param_", " ")
+            origins |= dict.fromkeys(re.findall(r"%\w+", place[1]), at)
+            continue
+        registers = re.findall(r"%\w+", statement)
+        if statement.startswith("cvta.to.global"):
+            pointers[registers[0]] = registers[1]
+        if registers and not statement.startswith(("st.", ".reg", "bra", "@", "cp.async")):
+            sources.setdefault(registers[0], set()).update(registers[1:])
+
+    found = set()
+    for register in wide:
+        behind = _behind(register, sources)
+        for pointer in [pointers[at] for at in behind if at in pointers]:
+            behind = _behind(pointer, sources)
+        found.add(frozenset(origins[at] for at in behind if at in origins))
+    return found
+
+
+def _behind(register: str, sources: dict[str, set[str]]) -> set[str]:
+    """The registers that a register was computed from, and itself."""
+    seen, todo = {register}, [register]
+    while todo:
+        new = sources.get(todo.pop(), set()) - seen
+        seen |= new
+        todo += new
+    return seen
+
+
+def resources(code: Code, shared: int, arch: int) -> list[str]:
+    """Stack, spills and too much shared memory, a line each."""
+    found = []
+    if code.stack:
+        found.append(f"{code.stack} bytes of stack and local memory")
+    spills = {name: code.counts[name] for name in LOCAL if name in code.counts}
+    if spills:
+        found.append("spills: " + ", ".join(f"{count} {name}" for name, count in spills.items()))
+    if shared > SHARED[arch]:
+        found.append(f"{shared} bytes of shared memory, at most {SHARED[arch]}")
+    return found
+
+
 def findings(
     ptx: str,
     code: Code,
@@ -181,14 +243,7 @@ def findings(
     wide: the pointers, by number, whose loads have to be 16 bytes wide, with their names; None: no
     pointer and no loaded address either.
     """
-    found = []
-    if code.stack:
-        found.append(f"{code.stack} bytes of stack and local memory")
-    spills = {name: code.counts[name] for name in LOCAL if name in code.counts}
-    if spills:
-        found.append("spills: " + ", ".join(f"{count} {name}" for name, count in spills.items()))
-    if shared > SHARED[arch]:
-        found.append(f"{shared} bytes of shared memory, at most {SHARED[arch]}")
+    found = resources(code, shared, arch)
     if tensor and TENSOR[tensor][arch] not in code.counts:
         used = [name for name in code.counts if is_tensor(name)]
         found.append(

@@ -60,7 +60,7 @@ def work(kernel: Kernel, case: Case, arch: int) -> list[Work]:
         return [_weights(PER_WEIGHT[kernel.name], blocks)]
     if kernel.name in ("pack", "unpack"):
         return [_weights(1 + constants["BITS"] / 8, blocks)]
-    if kernel.name == "perturb_quantize":
+    if kernel.name.startswith("perturb_quantize"):
         return [_perturb(case, blocks, probes) for probes in (1, 4)]
     if kernel.name == "assemble_gradient":
         return [_weights(8.0, blocks, steps, f", {steps} probes") for steps in (1, 4)]

@@ -64,6 +64,8 @@ def cases(options: Options) -> list[Callable[[], Result]]:
     """The committed cases that fit the choices, else one of that shape with no bar."""
     if _device.on_gpu():
         return probe_matmul_cuda.cases(options)
+    if options.dtype == "float8_e4m3fn":
+        raise BenchError("probe_matmul: --dtype float8_e4m3fn is measured on a GPU alone", 2)
     m, n, k = sizes("probe_matmul", options.shape, (512, 768, 768))
     found = [
         case

@@ -203,8 +203,8 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def zeros(shape: tuple[int, ...], dtype: str, kind: str) -> Array:
-    array = empty(shape, dtype, kind)
+def zeros(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") -> Array:
+    array = empty(shape, dtype, kind, device)
     array[...] = 0
     return array
 

@@ -116,7 +116,7 @@ def call(
     if found is None:
         found = _chosen[key] = _choose(*key)
     backend, function = found
-    if backend in ("cpu", "cuda"):
+    if backend == "cpu":
         try:
             return function(**kwargs, out=out)
         except ValueError as error:
@@ -167,7 +167,7 @@ def refuses(
         return reason
     if backend != "reference" and device != device_of(backend):
         return f"the arrays are on {device}"
-    if backend == "triton" and kind == "numpy":
+    if backend in ("triton", "cuda") and kind == "numpy":
         return "it takes torch tensors only"
     module = _room(op, backend)
     if module is None:
@@ -204,7 +204,8 @@ def has_kernel(op: str, device: str = "cpu") -> bool:
 def device_of(backend: str) -> str:
     """Device type of the arrays that a kernel backend takes."""
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return "cpu" if backend == "cpu" or (backend == "triton" and interpreted) else "cuda"
+    on_host = {"cpu": True, "triton": interpreted, "cuda": bool(_native.CUDA_ON_HOST)}
+    return "cpu" if on_host.get(backend) else "cuda"
 
 
 def _room(op: str, backend: str) -> Any:

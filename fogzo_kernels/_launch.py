@@ -48,6 +48,8 @@ _SMALL = Row({"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 32, "GROUP_M": 2})
 TABLE: dict[str, dict[int, Row]] = {
     "noise": _rows(Row({"TILES": 4}), Row({"TILES": 4})),
     "perturb_quantize": _rows(Row({"TILES": 4}), Row({"TILES": 4}), sm_100=Row({"TILES": 4}, 8)),
+    # one block size for both; triton 3.6 spills here with four warps
+    "perturb_quantize.tanh": _rows(Row({"TILES": 4}, 8), Row({"TILES": 4})),
     "count_flips": _rows(Row({"BLOCK": 2048}), Row({"BLOCK": 1024})),  # one chunk for both
     "find_flips": _rows(Row({"BLOCK": 2048}), Row({"BLOCK": 1024})),
     "assemble_gradient": _rows(Row({"TILES": 4}), Row({"TILES": 4})),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
-from typing import Any, NoReturn
+import importlib.util
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple, NoReturn
 
-from . import _errors, _tables
+from . import _array, _errors, _tables
 
 BUILD_HINT = (
     "install a C++20 compiler and Python.h (Debian: apt-get install -y g++ python3-dev) and "
@@ -14,15 +18,39 @@ BUILD_HINT = (
 )
 
 
+# A ``_cuda`` that was built for the host (tests/cuda_on_host) and takes arrays of the CPU.
+CUDA_ON_HOST = os.environ.get("FOGZO_CUDA_ON_HOST")
+
+
+class Place(NamedTuple):
+    """Where a launcher runs: its module, its last argument, the device of new arrays."""
+
+    name: str  # _cpu or _cuda
+    module: Any
+    last: int  # threads or the stream
+    device: Any
+
+
 @functools.cache
 def module(name: str) -> Any:
     """Extension module ``_cpu`` or ``_cuda``, or None where it is not built."""
+    if name == "_cuda" and CUDA_ON_HOST:
+        return _from_file(f"fogzo_kernels.{name}", CUDA_ON_HOST)
     try:
         return importlib.import_module(f"fogzo_kernels.{name}")
     except ModuleNotFoundError as error:
         if error.name != f"fogzo_kernels.{name}":
             raise
         return None
+
+
+def _from_file(name: str, path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, path
+    assert spec.loader is not None, path
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
 @functools.cache
@@ -48,11 +76,36 @@ def cpu() -> Any:
     return module("_cpu")
 
 
-def stream(device: Any) -> int:
-    """Torch's current CUDA stream on a device."""
+def on_cpu() -> Place:
+    return Place("_cpu", module("_cpu"), _array.threads(), "cpu")
+
+
+@contextlib.contextmanager
+def on_cuda(device: Any) -> Iterator[Place]:
+    """Launches go to the device's current stream inside the ``with`` block."""
+    cuda = module("_cuda")
+    if CUDA_ON_HOST:
+        yield Place("_cuda", cuda, 0, device)
+        return
     import torch
 
-    return int(torch.cuda.current_stream(device).cuda_stream)
+    with torch.cuda.device(device):
+        yield Place("_cuda", cuda, int(torch.cuda.current_stream(device).cuda_stream), device)
+
+
+def workspace(at: Place, size: int) -> Any:
+    """So many bytes on a place's device, for the length of a launch."""
+    return _array.empty((size,), "uint8", "torch", at.device)
+
+
+def scalars(draw: Any, gamma: Any = 0.0, norm: Any = 0.0) -> tuple[Any, ...]:
+    """The members of fogzo_cuda_scalars: host numbers, or addresses of those on the device."""
+    given = (draw.seed, draw.step, gamma, norm)
+    on_device = [_array.kind(value) is not None for value in given]
+    addresses = [
+        _array.pointer(v) if there else 0 for v, there in zip(given, on_device, strict=True)
+    ]
+    return (*addresses, *(0 if there else v for v, there in zip(given, on_device, strict=True)))
 
 
 def table(surrogate: str, noise: str, device: Any) -> int:
@@ -64,12 +117,12 @@ def table(surrogate: str, noise: str, device: Any) -> int:
     return int(_device_table(str(device)).data_ptr())
 
 
-def table_for(calls: list[dict[str, Any]]) -> int:
-    """The table's address on the CPU where the noise of any of these calls reads it, else 0."""
+def table_for(calls: list[dict[str, Any]], device: Any = "cpu") -> int:
+    """The table's address on a device where the noise of any of these calls reads it, else 0."""
     for call in calls:
         draw = call["draw"]
         if draw.surrogate == "tanh":
-            return table("tanh", draw.noise, "cpu")
+            return table("tanh", draw.noise, device)
     return 0
 
 

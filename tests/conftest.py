@@ -25,8 +25,10 @@ else:
     )
     hypothesis.settings.load_profile("fogzo")
 
-# Triton's interpreter runs its kernels on CPU tensors; see tests/triton_kernels/conftest.py.
+# Triton's interpreter and the emulator of CUDA kernels run on CPU tensors; see the conftest.py of
+# tests/triton_kernels and of tests/cuda_kernels.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+ON_HOST = {"triton": INTERPRETED, "cuda": bool(_native.CUDA_ON_HOST)}
 
 # name, instruction set, threads: the native rows must give equal bits.
 WIDE = ("cpu", "avx512-vnni", 2)
@@ -36,6 +38,7 @@ BACKENDS = (
     ("cpu", "avx2", 2),
     WIDE,
     pytest.param(("triton", "auto", 1), marks=pytest.mark.gpu),
+    pytest.param(("cuda", "auto", 1), marks=pytest.mark.gpu),
 )
 WIDE_OPS = ("probe_matmul",)  # the others take AVX2's kernels there
 
@@ -61,7 +64,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
     items[:] = [item for item in items if not repeats_avx2(item)]
-    if not torch.cuda.is_available() and not INTERPRETED:
+    # "3/8": every eighth test from the fourth on, for processes side by side
+    number, _, shards = os.environ.get("FOGZO_SHARD", "0/1").partition("/")
+    items[:] = items[int(number) :: int(shards)]
+    if not torch.cuda.is_available() and not any(ON_HOST.values()):
         no_device = pytest.mark.skip(reason="no CUDA device")
         for item in items:
             if item.get_closest_marker("gpu") is not None:
@@ -72,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Run the test on one backend; the module's OPS name the operations it must have.
 
-    Tests hold their arrays on the CPU; those of the triton row travel to the GPU and back.
+    Tests hold their arrays on the CPU; those of the last rows travel to the GPU and back.
     """
     torch = pytest.importorskip("torch")
     name, isa, threads = request.param
@@ -87,8 +93,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         if status:
             pytest.skip(_native.cpu().status_text(status))
     torch.set_num_threads(threads)
-    if name == "triton":
-        through_device(monkeypatch, "cpu" if INTERPRETED else "cuda")
+    if name in ON_HOST:
+        through_device(monkeypatch, "cpu" if ON_HOST[name] else "cuda")
     try:
         with fk.use_backend(name):
             yield name

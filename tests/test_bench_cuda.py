@@ -177,6 +177,11 @@ def test_rows_of_two_gpus_are_two_measurements() -> None:
     assert _rows.key(row) == _rows.key({**row, "gpu": None})
 
 
+def test_float8_is_not_measured_on_a_cpu() -> None:
+    with pytest.raises(BenchError, match="float8_e4m3fn is measured on a GPU alone"):
+        _command.BENCHES["probe_matmul"].cases(Options(dtype="float8_e4m3fn"))
+
+
 @no_gpu
 def test_without_a_gpu_the_command_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -51,32 +51,6 @@ def test_shared_functions_are_found():
     ]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "div.full.f32 %f1, %f2, %f3;",
-        "div.approx.f32 %f1, %f2, %f3;",
-        "sqrt.approx.ftz.f32 %f1, %f2;",
-        "mul.ftz.f32 %f1, %f2, %f3;",
-        "fma.rn.f32 %f1, %f2, %f3, %f4;",
-    ],
-)
-def test_inexact_ptx_is_found(line):
-    assert static_check.inexact_ptx(f"\t{line}\n") == [line]
-
-
-def test_exact_ptx_passes():
-    code = "div.rn.f32 %f1, %f2, %f3;\nsqrt.rn.f32 %f1, %f2;\nmad.lo.s32 %r1, %r2, %r3;\n// fma.\n"
-    assert static_check.inexact_ptx(code) == []
-
-
-def test_spills_and_stacks_are_found():
-    good = "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
-    bad = "    16 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
-    assert static_check.spills(f"{good}\n{bad}\n") == [bad.strip()]
-    assert static_check.spills("    0 bytes stack frame, 120 bytes spill stores")
-
-
 def test_torch_in_csrc_is_found(tmp_path):
     source = tmp_path / "a.cpp"
     source.write_text("#include <torch/extension.h>\nint torchlight;\n")

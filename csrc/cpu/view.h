@@ -8,6 +8,7 @@
 #endif
 
 #include "fogzo/estimator.h"
+#include "fogzo/shape.h"
 #include "fogzo/status.h"
 
 namespace fogzo {
@@ -124,21 +125,9 @@ template <class Part> double sum_of_parts(int64_t blocks, int threads, Part part
 
 // Sizes whose float32 array of `copies` views fits in an int64 of bytes, and scales that fit the view.
 inline int check_view(const View& view, int64_t copies) {
-    int64_t elements = 0;
-    int64_t bytes = 0;
-    if (view.rows < 0 || view.cols < 0 || copies < 0 || __builtin_mul_overflow(view.rows, view.cols, &elements) ||
-        __builtin_mul_overflow(elements, 8, &bytes) || __builtin_mul_overflow(bytes, copies, &bytes)) {
-        return FOGZO_BAD_SIZE;
-    }
-    if (elements == 0) {
-        return FOGZO_OK;
-    }
-    if ((view.scale_rows != 1 && view.scale_rows != view.rows) || view.scale_cols < 1 ||
-        view.cols % view.scale_cols != 0) {
-        return FOGZO_BAD_SCALE_SHAPE;
-    }
-    if (view.scale == nullptr) {
-        return FOGZO_NULL_POINTER;
+    const int status = check_shape(view.rows, view.cols, view.scale, view.scale_rows, view.scale_cols, copies);
+    if (status != FOGZO_OK || view.size() == 0) {
+        return status;
     }
     for (int64_t i = 0; i < view.scale_rows * view.scale_cols; ++i) {
         if (!(view.scale[i] >= kSmallestScale) || std::isinf(view.scale[i])) {

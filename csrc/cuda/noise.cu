@@ -1,8 +1,8 @@
-#include <cuda_runtime.h>
+#include "noise.cuh"
 
 #include "fogzo/cuda.h"
 #include "fogzo/draw.h"
-#include "noise.cuh"
+#include "launch.cuh"
 
 using namespace fogzo;
 
@@ -11,19 +11,23 @@ namespace {
 constexpr int64_t kMostTiles = 1 << 16;  // thread blocks along a row
 constexpr int64_t kMostRows = 1 << 15;   // along y, below CUDA's limit of 65535
 
-template <int surrogate, int noise> void launch(const NoiseJob& job, cudaStream_t stream) {
+template <int surrogate, int noise> int draw_noise(const NoiseJob& job, void* stream) {
     const int64_t tiles = job.cols / span_of<noise> + 2;  // a row may begin and end inside a tile
     const dim3 grid(static_cast<unsigned>(tiles < kMostTiles ? tiles : kMostTiles),
                     static_cast<unsigned>(job.rows < kMostRows ? job.rows : kMostRows));
-    noise_kernel<surrogate, noise><<<grid, kLanes, 0, stream>>>(job);
+    return launch<noise_kernel<surrogate, noise>>(grid, kLanes, 0, stream, job);
 }
 
 }  // namespace
 
 extern "C" int fogzo_cuda_noise(float* out, const float* table, int64_t rows, int64_t cols, int64_t offset,
-                                int64_t row_pitch, int surrogate, int noise, uint64_t seed, int64_t step,
+                                int64_t row_pitch, int surrogate, int noise, const fogzo_cuda_scalars* scalars,
                                 int64_t tensor, int64_t probe, void* stream) {
-    const Draw draw = {surrogate, noise, seed, step, tensor, table, offset, row_pitch};
+    if (scalars == nullptr) {
+        return FOGZO_NULL_POINTER;
+    }
+    const int64_t step = scalars->step_at != nullptr ? 0 : scalars->step;
+    const Draw draw = {surrogate, noise, scalars->seed, step, tensor, table, offset, row_pitch};
     if (rows < 0 || cols < 0) {
         return FOGZO_BAD_SIZE;
     }
@@ -41,21 +45,20 @@ extern "C" int fogzo_cuda_noise(float* out, const float* table, int64_t rows, in
     job.cols = row_pitch == cols ? rows * cols : cols;
     job.offset = offset;
     job.row_pitch = row_pitch;
-    job.stream = {seed, static_cast<uint32_t>(step), static_cast<uint32_t>(tensor), static_cast<uint32_t>(probe)};
+    job.seed_at = scalars->seed_at;
+    job.step_at = scalars->step_at;
+    job.stream = {scalars->seed, static_cast<uint32_t>(step), static_cast<uint32_t>(tensor),
+                  static_cast<uint32_t>(probe)};
     job.e = static_cast<float>(radius(surrogate, noise));
-    const cudaStream_t on = static_cast<cudaStream_t>(stream);
     if (noise == kRademacher) {
-        launch<kIdentity, kRademacher>(job, on);
-    } else if (surrogate == kHardtanh) {
-        launch<kHardtanh, kPublished>(job, on);
-    } else if (surrogate == kTanh) {
-        launch<kTanh, kPublished>(job, on);
-    } else if (surrogate == kApproxSign) {
-        launch<kApproxSign, kPublished>(job, on);
-    } else {
-        launch<kIdentity, kPublished>(job, on);
+        return draw_noise<kIdentity, kRademacher>(job, stream);
     }
-    return cudaGetLastError() == cudaSuccess ? FOGZO_OK : FOGZO_DEVICE_ERROR;
+    switch (surrogate) {
+    case kHardtanh: return draw_noise<kHardtanh, kPublished>(job, stream);
+    case kTanh: return draw_noise<kTanh, kPublished>(job, stream);
+    case kApproxSign: return draw_noise<kApproxSign, kPublished>(job, stream);
+    default: return draw_noise<kIdentity, kPublished>(job, stream);
+    }
 }
 
 extern "C" int fogzo_cuda_device_count(void) {

@@ -1,5 +1,7 @@
 // Kernel of the noise operation: one thread draws one Philox block and writes all it serves.
 #pragma once
+#include <cuda_runtime.h>
+
 #include "fogzo/noise.h"
 
 namespace fogzo {
@@ -11,6 +13,8 @@ struct NoiseJob {
     int64_t cols;
     int64_t offset;
     int64_t row_pitch;
+    const int64_t* seed_at;  // not null: read here, in place of the stream's own
+    const int64_t* step_at;
     Stream stream;
     float e;
 };
@@ -21,6 +25,12 @@ template <int noise> constexpr int64_t span_of = noise == kRademacher ? kBitTile
 // Grid: x over the spans of a row, y over rows; both strided, so any size fits.
 template <int surrogate, int noise> __global__ void __launch_bounds__(kLanes) noise_kernel(NoiseJob job) {
     constexpr int64_t span = span_of<noise>;
+    if (job.seed_at != nullptr) {
+        job.stream.seed = static_cast<uint64_t>(*job.seed_at);
+    }
+    if (job.step_at != nullptr) {
+        job.stream.step = static_cast<uint32_t>(*job.step_at);
+    }
     for (int64_t row = blockIdx.y; row < job.rows; row += gridDim.y) {
         const int64_t first = job.offset + row * job.row_pitch;
         const int64_t last = first + job.cols;

@@ -36,7 +36,9 @@ def mean_factor(grid: Grid) -> float:
 def scale_of_rows(elements: Tensor, grid: Grid, rule: str) -> Tensor:
     """float32 [R] of float64 elements [R, n]."""
     if rule == "absmax":
-        largest = torch.div(elements.abs().amax(1).float(), torch.tensor(grid.v_max))
+        # on the device: a GPU multiplies by the reciprocal of a number that lies on the host
+        v_max = torch.tensor(grid.v_max, device=elements.device)
+        largest = torch.div(elements.abs().amax(1).float(), v_max)
         a = torch.nextafter(largest, torch.full_like(largest, math.inf))
         return a.clamp(min=MIN_DYNAMIC_SCALE)
     if rule == "absmean":

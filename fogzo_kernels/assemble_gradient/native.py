@@ -1,4 +1,4 @@
-"""Native cpu backend of assemble_gradient."""
+"""Native backends of assemble_gradient: cpu and cuda."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._check import Draw, View
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
-    return "this release has no CUDA kernel for it" if backend == "cuda" else None
+    return None
 
 
 def assemble_gradient_cpu(
@@ -51,39 +51,51 @@ def assemble_gradient_cpu(
     return result
 
 
+def assemble_gradient_cuda(out: Any, **call: Any) -> Any:
+    with _native.on_cuda(call["grad"].device) as at:
+        return _run(at, "assemble_gradient", [call], [out])[0]
+
+
 def assemble_gradient_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
-    return _run("assemble_gradient_many", calls, out)
+    return _run(_native.on_cpu(), "assemble_gradient_many", calls, out)
 
 
-def _run(op: str, calls: list[dict[str, Any]], outs: list[Any]) -> list[Any]:
+def assemble_gradient_many_cuda(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
+    with _native.on_cuda(calls[0]["grad"].device) as at:
+        return _run(at, "assemble_gradient_many", calls, out)
+
+
+def _run(at: _native.Place, op: str, calls: list[dict[str, Any]], outs: list[Any]) -> list[Any]:
     first = calls[0]
     results = [
-        _array.empty(call["view"].shape, "float32", call["view"].kind) if given is None else given
+        _array.empty(call["view"].shape, "float32", call["view"].kind, at.device)
+        if given is None
+        else given
         for call, given in zip(calls, outs, strict=True)
     ]
     kept: list[Any] = []  # copies must outlive the launch
     rows = [_row(call, result, kept) for call, result in zip(calls, results, strict=True)]
     differences = _array.float32(first["differences"])
     draw: Draw = first["draw"]
-    status = _native.cpu().assemble_gradient_many(
+    scalars: tuple[Any, ...] = (draw.seed, draw.step, first["gamma"], first["norm"])
+    if at.name == "_cuda":
+        scalars = (_native.scalars(draw, first["gamma"], first["norm"]),)
+    status = at.module.assemble_gradient_many(
         rows,
         _array.address(differences, kept),
-        _native.table_for(calls),
+        _native.table_for(calls, at.device),
         _surrogate.noise_number(draw.noise),
         draw.probes,
         draw.first_probe,
-        draw.seed,
-        draw.step,
-        first["gamma"],
-        first["norm"],
-        _array.threads(),
+        *scalars,
+        at.last,
     )
-    _native.raise_on(op, "_cpu", status)
+    _native.raise_on(op, at.name, status)
     return results
 
 
 def _row(call: dict[str, Any], result: Any, kept: list[Any]) -> tuple[int, ...]:
-    """The members of fogzo_tensor, csrc/include/fogzo/cpu.h."""
+    """The members of fogzo_tensor, csrc/include/fogzo/tensor.h."""
     view: View = call["view"]
     draw: Draw = call["draw"]
     return (

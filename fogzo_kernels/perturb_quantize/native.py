@@ -1,4 +1,4 @@
-"""Native cpu backend of perturb_quantize."""
+"""Native backends of perturb_quantize: cpu and cuda."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ NO_GRID = 4
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
-    return "this release has no CUDA kernel for it" if backend == "cuda" else None
+    return None
 
 
 def perturb_quantize_cpu(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
     given, count = out
+    at = _native.on_cpu()
     form: str = call["form"]
     grid, view = call["grid"], call["view"]
     if form == "flips" or grid is None or (form == "packed" and len(view.shape) > 2):
-        return _run("perturb_quantize", [call], [given], count)[0], count
-    result = _output(form, call, given)
+        return _run(at, "perturb_quantize", [call], [given], count)[0], count
+    result = _output(at, form, call, given)
     draw: Draw = call["draw"]
     kept: list[Any] = []  # copies must outlive the launch
-    status = _native.cpu().perturb_quantize(
+    status = at.module.perturb_quantize(
         _array.address(call["w"], kept),
         _array.address(call["grad"], kept),
         _array.address(call["scale"], kept),
@@ -52,68 +53,97 @@ def perturb_quantize_cpu(out: tuple[Any, Any], count_flips: bool, **call: Any) -
         draw.tensor,
         call["gamma"],
         call["norm"],
-        _array.threads(),
+        at.last,
     )
-    _native.raise_on("perturb_quantize", "_cpu", status)
+    _native.raise_on("perturb_quantize", at.name, status)
     return result, count
+
+
+def perturb_quantize_cuda(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
+    result, count = out
+    with _native.on_cuda(call["w"].device) as at:
+        return _run(at, "perturb_quantize", [call], [result], count)[0], count
 
 
 def perturb_quantize_many_cpu(
     calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
 ) -> tuple[list[Any], Any]:
     outs, counts = out
-    return _run("perturb_quantize_many", calls, outs, counts), counts
+    return _run(_native.on_cpu(), "perturb_quantize_many", calls, outs, counts), counts
 
 
-def _run(op: str, calls: list[dict[str, Any]], outs: list[Any], counts: Any) -> list[Any]:
-    """One launch for all tensors; flips, and bytes that no row of a view holds, come from codes."""
+def perturb_quantize_many_cuda(
+    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
+) -> tuple[list[Any], Any]:
+    outs, counts = out
+    with _native.on_cuda(calls[0]["w"].device) as at:
+        return _run(at, "perturb_quantize_many", calls, outs, counts), counts
+
+
+def _run(
+    at: _native.Place, op: str, calls: list[dict[str, Any]], outs: list[Any], counts: Any
+) -> list[Any]:
+    """One launch for all tensors; flips, and what the launcher cannot pack, come from codes."""
     first = calls[0]
     form = first["form"]
     whole = form == "values" or form == "codes"
     if form == "packed":
-        whole = all(len(call["view"].shape) <= 2 for call in calls)
+        whole = all(_packs(at, call) for call in calls)
     results = [
-        _output(form if whole else "codes", call, out if whole else None)
+        _output(at, form if whole else "codes", call, out if whole else None)
         for call, out in zip(calls, outs, strict=True)
     ]
     draw: Draw = first["draw"]
     if counts is None and form == "flips":
-        counts = _array.empty((len(calls), *first["shape"][:1]), "int64", first["view"].kind)
+        shape = (len(calls), *first["shape"][:1])
+        counts = _array.empty(shape, "int64", first["view"].kind, at.device)
     kept: list[Any] = []  # copies must outlive the launch
     rows = []
     counted = 0 if counts is None else _array.pointer(counts)  # where the next tensor's flips go
     for call, result in zip(calls, results, strict=True):
         rows.append(_row(call, result, counted, kept))
         counted += counted and 8 * call["sides"] * draw.probes
-    status = _native.cpu().perturb_quantize_many(
+    scalars: tuple[Any, ...] = (draw.seed, draw.step, first["gamma"], first["norm"])
+    if at.name == "_cuda":
+        scalars = (_native.scalars(draw, first["gamma"], first["norm"]),)
+    status = at.module.perturb_quantize_many(
         rows,
-        _native.table_for(calls),
+        _native.table_for(calls, at.device),
         _surrogate.noise_number(draw.noise),
         FORM_NUMBERS[form if whole else "codes"],
         first["sides"],
         draw.probes,
         draw.first_probe,
-        draw.seed,
-        draw.step,
-        first["gamma"],
-        first["norm"],
-        _array.threads(),
+        *scalars,
+        at.last,
     )
-    _native.raise_on(op, "_cpu", status)
+    _native.raise_on(op, at.name, status)
     if counts is not None:
         for i, call in enumerate(calls):
             if call["grid"] is None:
                 counts[i] = 0
     if form == "flips":
-        most = counts.reshape(len(calls), -1).tolist()
-        return [_flips(*columns) for columns in zip(calls, results, most, outs, strict=True)]
+        most: list[Any] = [None] * len(calls)
+        if None in outs or first["view"].device == "cpu":  # else nothing is read back
+            most = counts.reshape(len(calls), -1).tolist()
+        return [_flips(at, *columns) for columns in zip(calls, results, most, outs, strict=True)]
     if not whole:
-        return [_packed(*columns) for columns in zip(calls, results, outs, strict=True)]
+        return [_packed(at, *columns) for columns in zip(calls, results, outs, strict=True)]
     return results
 
 
+def _packs(at: _native.Place, call: dict[str, Any]) -> bool:
+    """Whether the launcher packs this tensor: on a GPU bytes never hold codes of two tiles."""
+    view: View = call["view"]
+    if at.name == "_cpu":
+        return len(view.shape) <= 2
+    draw: Draw = call["draw"]
+    per_byte = 8 // call["grid"].storage_bits
+    return all(size % per_byte == 0 for size in (view.shape[-1], draw.offset, draw.row_pitch))
+
+
 def _row(call: dict[str, Any], result: Any, counted: int, kept: list[Any]) -> tuple[int, ...]:
-    """The members of fogzo_tensor, csrc/include/fogzo/cpu.h."""
+    """The members of fogzo_tensor, csrc/include/fogzo/tensor.h."""
     view: View = call["view"]
     draw: Draw = call["draw"]
     grid: Grid | None = call["grid"]
@@ -133,70 +163,83 @@ def _row(call: dict[str, Any], result: Any, counted: int, kept: list[Any]) -> tu
     )
 
 
-def _output(form: str, call: dict[str, Any], given: Any) -> Any:
+def _output(at: _native.Place, form: str, call: dict[str, Any], given: Any) -> Any:
     if given is not None:
         return given
     shape, kind = call["shape"], call["view"].kind
     if form != "packed":
-        return _array.empty(shape, "float32" if form == "values" else "uint8", kind)
+        return _array.empty(shape, "float32" if form == "values" else "uint8", kind, at.device)
     bits = call["grid"].storage_bits
-    return Packed(_array.empty(_check.packed_shape(shape, bits), "uint8", kind), bits, shape)
+    data = _array.empty(_check.packed_shape(shape, bits), "uint8", kind, at.device)
+    return Packed(data, bits, shape)
 
 
-def _packed(call: dict[str, Any], codes: Any, given: Packed | None) -> Packed:
-    result: Packed = _output("packed", call, given)
+def _packed(at: _native.Place, call: dict[str, Any], codes: Any, given: Packed | None) -> Packed:
+    result: Packed = _output(at, "packed", call, given)
     shape = tuple(codes.shape)
-    status = _native.cpu().pack(
+    status = at.module.pack(
         _array.pointer(codes),
         _array.pointer(result.data),
         prod(shape[:-1]),
         shape[-1],
         result.bits,
-        _array.threads(),
+        at.last,
     )
-    _native.raise_on("perturb_quantize", "_cpu", status)
+    _native.raise_on("perturb_quantize", at.name, status)
     return result
 
 
-def _flips(call: dict[str, Any], codes: Any, counts: list[int], given: Flips | None) -> Flips:
+def _flips(
+    at: _native.Place,
+    call: dict[str, Any],
+    codes: Any,
+    counts: list[int] | None,
+    given: Flips | None,
+) -> Flips:
     view: View = call["view"]
-    most = max(counts)
+    most = max(counts or [0])
     room = most if given is None else given.index.shape[1]
-    if most > room:
+    if most > room and (given is None or view.device == "cpu"):
         _check.fail("perturb_quantize", "out", f"has room for {room} flips", f"{most}")
     sides = codes.shape[0]
     result = given or Flips(
-        _array.empty(view.shape, "uint8", view.kind),
-        _array.empty((sides, room), "int64", view.kind),
-        _array.empty((sides, room), "uint8", view.kind),
-        _array.empty((sides,), "int64", view.kind),
+        _array.empty(view.shape, "uint8", view.kind, at.device),
+        _array.empty((sides, room), "int64", view.kind, at.device),
+        _array.empty((sides, room), "uint8", view.kind, at.device),
+        _array.empty((sides,), "int64", view.kind, at.device),
     )
-    _quantize_base(call, result.base)
-    status = _native.cpu().find_flips(
+    _quantize_base(at, call, result.base)
+    workspace: tuple[int, ...] = ()
+    if at.name == "_cuda":
+        size = at.module.find_flips_workspace(sides, prod(view.shape))
+        parts = _native.workspace(at, size)
+        workspace = (_array.pointer(parts), size)
+    status = at.module.find_flips(
         _array.pointer(result.base),
         _array.pointer(codes),
         _array.pointer(result.index),
         _array.pointer(result.code),
         _array.pointer(result.count),
+        *workspace,
         sides,
         prod(view.shape),
         room,
-        _array.threads(),
+        at.last,
     )
-    _native.raise_on("perturb_quantize", "_cpu", status)
+    _native.raise_on("perturb_quantize", at.name, status)
     return result
 
 
-def _quantize_base(call: dict[str, Any], base: Any) -> None:
+def _quantize_base(at: _native.Place, call: dict[str, Any], base: Any) -> None:
     w, scale = _array.contiguous(call["w"]), _array.contiguous(call["scale"])
     view, grid = call["view"], call["grid"]
-    status = _native.cpu().quantize(
+    status = at.module.quantize(
         _array.pointer(w),
         _array.pointer(scale),
         _array.pointer(base),
         *view.sizes,
         grid.number,
         grid.code_bits,
-        _array.threads(),
+        at.last,
     )
-    _native.raise_on("perturb_quantize", "_cpu", status)
+    _native.raise_on("perturb_quantize", at.name, status)

@@ -141,7 +141,7 @@ _SIGN: dict[str, Any] = {
     "RADIUS": 0.4082482904638631,
 }
 _TANH: dict[str, Any] = {"SURROGATE": 3, "RADIUS": 0.9068996821171089, "atanh": "*fp32"}
-KERNELS = (
+PLAIN, TANH = (
     _launch.Kernel(
         "perturb_quantize",
         perturb_quantize_kernel,
@@ -149,16 +149,19 @@ KERNELS = (
             _case("packed", FORM=PACKED.value),
             _case("packed, rademacher", FORM=PACKED.value, NOISE=1, RADIUS=0.5),
             _case("packed, sign", FORM=PACKED.value, **_SIGN),
-            _case("packed, tanh", FORM=PACKED.value, **{**_SIGN, **_TANH}),
             _case("packed, host scalars", True, FORM=PACKED.value, STEPS=0),
             _case("values", FORM=VALUES.value, RUN=4, BITS=4),
             _case("codes, counted", FORM=CODES.value, WITH_BASE=True, WITH_COUNT=True),
             _case("no grid", FORM=VALUES.value, KIND=NO_GRID.value, BITS=0, RUN=0),
         ),
     ),
-    COUNT,
-    FIND,
+    _launch.Kernel(
+        "perturb_quantize.tanh",
+        perturb_quantize_kernel,
+        (_case("packed, tanh", FORM=PACKED.value, **{**_SIGN, **_TANH}),),
+    ),
 )
+KERNELS = (PLAIN, TANH, COUNT, FIND)
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
@@ -187,13 +190,13 @@ def perturb_quantize_many(
         for i, (call, given) in enumerate(zip(calls, outs, strict=True))
     ]
     device = jobs[0].w.device
-    per_program = KERNELS[0].pick(device).blocks["TILES"]
+    per_program = PLAIN.pick(device).blocks["TILES"]
     first = calls[0]
     draw = first["draw"]
     some = [(job.row(per_program), job.needs()) for job in jobs if 0 not in job.w.shape]
     for rows, needs in tables.launches(some):
         table, steps, programs = tables.device_table(rows, device)
-        KERNELS[0].launch(
+        (PLAIN if needs["atanh"] is None else TANH).launch(
             device,
             programs,
             table=table,

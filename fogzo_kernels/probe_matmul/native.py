@@ -1,8 +1,8 @@
-"""Native cpu backend of probe_matmul."""
+"""Native cpu and CUDA backends of probe_matmul."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import _array, _native
 from .._check import View
@@ -12,8 +12,6 @@ X_TYPES = {"float32": 0, "bfloat16": 1, "int8": 2}
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
-    if backend == "cuda":
-        return "this release has no CUDA kernel for it"
     dtype = case[0] if case else "float32"
     return None if dtype in X_TYPES else f"it has no {dtype} x"
 
@@ -140,3 +138,87 @@ def _flips(
         threads,
     )
     _native.raise_on("probe_matmul", "_cpu", status)
+
+
+def probe_matmul_cuda(
+    x: Any,
+    codes: Any,
+    scale: Any,
+    grid: Grid,
+    bias: Any,
+    x_scale: Any,
+    view: View,
+    out: Any,
+) -> Any:
+    with _native.on_cuda(x.device) as at:
+        return _cuda(at, x, codes, scale, grid, bias, x_scale, view, out)
+
+
+def _cuda(
+    at: _native.Place,
+    x: Any,
+    codes: Any,
+    scale: Any,
+    grid: Grid,
+    bias: Any,
+    x_scale: Any,
+    view: View,
+    out: Any,
+) -> Any:
+    dtype, rows = _array.dtype_name(x), x.shape[-2]
+    x_type, x_sides = X_TYPES[dtype], x.shape[0] if len(x.shape) == 3 else 1
+    weight = _weight(codes, x_sides)
+    if out is None:
+        shape = (weight.sides, rows, view.rows)
+        out = _array.empty(shape, "float32" if dtype == "int8" else dtype, view.kind, at.device)
+    # What lives as long as the call: bias as float32, and copies of strided arguments.
+    kept: list[Any] = [] if bias is None else [_array.float32(bias)]
+    x_at, arrays = _array.address(x, kept), [_array.address(a, kept) for a in weight.arrays]
+    kind = (grid.number, grid.code_bits, *weight.bits, x_type)
+    sizes = (rows, view.rows, view.cols)
+    size = getattr(at.module, f"{weight.name}_workspace")(
+        x_at, arrays[0], x_sides, *weight.code_sides, *sizes, view.scale_cols, *kind
+    )
+    workspace = _native.workspace(at, size)
+    status = getattr(at.module, weight.name)(
+        x_at,
+        0 if x_scale is None else _array.address(x_scale, kept),
+        *arrays,
+        *weight.capacity,
+        _array.address(scale, kept),
+        0 if bias is None else _array.address(kept[0], kept),
+        _array.pointer(out),
+        _array.pointer(workspace),
+        size,
+        x_sides,
+        *(weight.code_sides or (weight.sides,)),
+        *sizes,
+        view.scale_rows,
+        view.scale_cols,
+        *kind,
+        at.last,
+    )
+    _native.raise_on("probe_matmul", at.name, status)
+    return out
+
+
+class _Weight(NamedTuple):
+    """The codes as the launchers of dense and of flipped weights take them."""
+
+    name: str
+    sides: int  # of the result
+    arrays: tuple[Any, ...]
+    bits: tuple[int, ...]  # stored, of dense ones
+    code_sides: tuple[int, ...]  # of dense ones
+    capacity: tuple[int, ...]  # of flips
+
+
+def _weight(codes: Any, x_sides: int) -> _Weight:
+    if isinstance(codes, Flips):
+        arrays = (codes.base, codes.index, codes.code, codes.count)
+        sides = codes.count.shape[0]
+        return _Weight("probe_matmul_flips", sides, arrays, (), (), (codes.index.shape[1],))
+    bits, data = (codes.bits, codes.data) if isinstance(codes, Packed) else (8, codes)
+    code_sides = codes.shape[0] if len(codes.shape) == 3 else 1
+    sides = x_sides if code_sides == 1 else code_sides
+    return _Weight("probe_matmul", sides, (data,), (bits,), (code_sides,), ())

@@ -165,7 +165,7 @@ def operands_of(data: Tensor, bits: int, rule: Rule, name: str, sizes: Sizes) ->
         return operands
     part = row.blocks["BLOCK_BYTES"] * 8 // bits
     OPERAND.launch(
-        data.device, -(-rows // row.blocks["BLOCK_R"]), sizes.groups, -(-sizes.padded // part),
+        data.device, -(-rows // row.blocks["BLOCK_R"]) * sizes.groups, -(-sizes.padded // part),
         data=data, operands=operands, rows=rows, groups=sizes.groups, width=sizes.group,
         padded=sizes.padded, row_bytes=data.shape[-1], group_bytes=data.shape[-1] // sizes.groups,
         BITS=bits, MUL=rule.mul, ADD=rule.add,

@@ -44,11 +44,11 @@ def operand_kernel(data, operands, rows, groups, width, padded, row_bytes, group
                    BLOCK_R: tl.constexpr, BLOCK_BYTES: tl.constexpr):  # fmt: skip
     """q of every code: operands [rows, groups, padded] of packed codes [rows, row_bytes].
 
-    A group has width codes, then zeros. Program (rows, group, part of it). WHOLE: groups begin at
-    whole bytes, so these are loaded as they lie.
+    A group has width codes, then zeros. Program (rows and group, part of it): only the first axis
+    of a grid may be long. WHOLE: groups begin at whole bytes, so these are loaded as they lie.
     """
-    row = tl.program_id(0).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
-    group, part = tl.program_id(1), tl.program_id(2)
+    group, part = tl.program_id(0) % groups, tl.program_id(1)
+    row = (tl.program_id(0) // groups).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     PER: tl.constexpr = 8 // BITS
     BLOCK_K: tl.constexpr = BLOCK_BYTES * PER
     k = part * BLOCK_K + tl.arange(0, BLOCK_K)

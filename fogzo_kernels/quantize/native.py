@@ -1,4 +1,4 @@
-"""Native cpu backend of quantize and dequantize."""
+"""Native backends of quantize and dequantize: cpu and cuda."""
 
 from __future__ import annotations
 
@@ -11,52 +11,70 @@ from .._types import Grid, Packed
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
-    return "this release has no CUDA kernel for it" if backend == "cuda" else None
+    return None
 
 
 def quantize_cpu(w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
+    return _quantize(_native.on_cpu(), w, scale, grid, view, out)
+
+
+def quantize_cuda(w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
+    with _native.on_cuda(w.device) as at:
+        return _quantize(at, w, scale, grid, view, out)
+
+
+def dequantize_cpu(codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
+    return _dequantize(_native.on_cpu(), codes, scale, grid, view, out)
+
+
+def dequantize_cuda(codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
+    with _native.on_cuda(scale.device) as at:
+        return _dequantize(at, codes, scale, grid, view, out)
+
+
+def _quantize(at: _native.Place, w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
     w, scale = _array.contiguous(w), _array.contiguous(scale)
-    result = out if out is not None else _array.empty(view.shape, "uint8", view.kind)
-    status = _native.cpu().quantize(
+    result = out if out is not None else _array.empty(view.shape, "uint8", view.kind, at.device)
+    status = at.module.quantize(
         _array.pointer(w),
         _array.pointer(scale),
         _array.pointer(result),
         *view.sizes,
         grid.number,
         grid.code_bits,
-        _array.threads(),
+        at.last,
     )
-    _native.raise_on("quantize", "_cpu", status)
+    _native.raise_on("quantize", at.name, status)
     return result
 
 
-def dequantize_cpu(codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
+def _dequantize(at: _native.Place, codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
     scale = _array.contiguous(scale)
-    codes = _codes(codes, view) if isinstance(codes, Packed) else _array.contiguous(codes)
-    result = out if out is not None else _array.empty(view.shape, "float32", view.kind)
-    status = _native.cpu().dequantize(
+    codes = _codes(at, codes, view) if isinstance(codes, Packed) else _array.contiguous(codes)
+    result = out if out is not None else _array.empty(view.shape, "float32", view.kind, at.device)
+    status = at.module.dequantize(
         _array.pointer(codes),
         _array.pointer(scale),
         _array.pointer(result),
         *view.sizes,
         grid.number,
         grid.code_bits,
-        _array.threads(),
+        at.last,
     )
-    _native.raise_on("dequantize", "_cpu", status)
+    _native.raise_on("dequantize", at.name, status)
     return result
 
 
-def _codes(packed: Packed, view: View) -> Any:
+def _codes(at: _native.Place, packed: Packed, view: View) -> Any:
     data = _array.contiguous(packed.data)
-    codes = _array.empty(view.shape, "uint8", view.kind)
-    status = _native.cpu().unpack(
+    codes = _array.empty(view.shape, "uint8", view.kind, at.device)
+    status = at.module.unpack(
         _array.pointer(data),
         _array.pointer(codes),
         prod(view.shape[:-1]),
         view.shape[-1],
         packed.bits,
-        _array.threads(),
+        at.last,
     )
-    _native.raise_on("dequantize", "_cpu", status)
+    _native.raise_on("dequantize", at.name, status)
     return codes

@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from fogzo_bench import _static_cuda
+
 import fogzo_kernels as fk
 from fogzo_kernels import selftest
 
@@ -26,14 +28,22 @@ C = ROOT / "examples/c/selftest.c"
 CPP = ROOT / "examples/cpp/probe_layer.cpp"
 STRICT = ("-Wall", "-Wextra", "-pedantic", "-Werror")
 DOCUMENT = ROOT / "docs/c.md"
-CUDA = """
+REFUSED = """
 #include <fogzo/fogzo.h>
 #include <stdio.h>
 int main(void) {
+    const fogzo_cuda_scalars scalars = {NULL, NULL, NULL, NULL, 0, 0, 0.0, 0.0f};
     puts(fogzo_status_text(fogzo_cuda_noise(NULL, NULL, 2, 3, 0, 3, FOGZO_IDENTITY,
-                                            FOGZO_PUBLISHED, 0, 0, 0, 0, NULL)));
+                                            FOGZO_PUBLISHED, &scalars, 0, 0, NULL)));
     return fogzo_cuda_device_count() < 0;
 }
+"""
+PROJECT = """
+cmake_minimum_required(VERSION 3.22)
+project(user LANGUAGES C)
+find_package(fogzo REQUIRED COMPONENTS cpu cuda)
+add_executable(refused refused.c)
+target_link_libraries(refused PRIVATE fogzo::cuda)
 """
 
 
@@ -139,17 +149,21 @@ def use_packages(prefix: Path) -> None:
     expect(f"{prefix.name}: pkg-config", said, HASH)
 
 
-def use_cuda(prefix: Path) -> None:
-    (WORK / "refused.c").write_text(CUDA)
-    paths = ("-I", prefix / "include", "-L", prefix / "lib")
-    run("gcc", "-std=c99", *STRICT, "refused.c", *paths, "-lfogzo_cuda", "-o", "refused")
-    said = run("./refused", LD_LIBRARY_PATH=f"{prefix}/lib")
+def use_cuda(tree: Path) -> None:
+    """libfogzo_cuda of a tree whose kernels are compiled, through find_package."""
+    options = ("-DFOGZO_LIBRARY=ON", "-DFOGZO_MODULES=OFF", "-DFOGZO_TESTS=OFF")
+    ninja = f"-DCMAKE_MAKE_PROGRAM={_static_cuda.tool('ninja')}"
+    prefix = install("cuda", tree, "-G", "Ninja", ninja, *options)
+    source = WORK / "user-cuda"
+    source.mkdir()
+    (source / "refused.c").write_text(REFUSED)
+    (source / "CMakeLists.txt").write_text(PROJECT)
+    run("cmake", "-S", source, "-B", source / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", source / "build", "--verbose")
+    said = run(source / "build/refused")
     expect("libfogzo_cuda refuses a null pointer", said.partition(" is null")[0], "pointer")
-    expect(
-        "libfogzo_cuda exports what cuda.h declares",
-        exported(prefix / "lib/libfogzo_cuda.so"),
-        declared(prefix / "include/fogzo/cuda.h"),
-    )
+    names = exported(prefix / "lib/libfogzo_cuda.so")
+    expect("it exports what cuda.h declares", names, declared(prefix / "include/fogzo/cuda.h"))
 
 
 HASH = selftest.digest("reference")
@@ -169,6 +183,11 @@ def main() -> int:
     use(prefix)
     use_packages(prefix)
     use_packages(install("static", tree, "-DBUILD_SHARED_LIBS=OFF"))
+    cuda = _static_cuda.tree()
+    if _static_cuda.absent() is None and (cuda / "CMakeCache.txt").exists():
+        use_cuda(cuda)
+    else:
+        print("     no CUDA kernels were built here: libfogzo_cuda was not tried")
     print(f"{time.monotonic() - begin:.0f} s", flush=True)
     return 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build/mutants"
 GOOD = WORK / "good"  # the native build without a fault
 STOP = threading.Event()
-TOOLS = ("cpp", "static")  # what a fault may name besides pytest's node ids
+TOOLS = ("cpp", "static", "c-library")  # what a fault may name besides pytest's node ids
 INTERPRETED = "tests/triton_kernels/"  # tests that need a process of their own
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header")
 LIMIT_S = 300
@@ -35,7 +36,8 @@ LIMIT_S = 300
 class Mutant:
     """One planted fault: `find` in `file` becomes `replace`, and `tests` must notice.
 
-    tests: pytest's node ids, "cpp" (the C++ test binary), "static" (tests/tools/static_check.py).
+    tests: pytest's node ids, "cpp" (the C++ test binary), "static" (tests/tools/static_check.py),
+    "c-library" (tests/tools/c_library.py).
     """
 
     name: str
@@ -47,7 +49,7 @@ class Mutant:
 
     @property
     def native(self) -> bool:
-        return self.file.startswith("csrc/") or self.file == "CMakeLists.txt"
+        return self.file.startswith(("csrc/", "cmake/")) or self.file == "CMakeLists.txt"
 
 
 def load() -> list[Mutant]:
@@ -130,7 +132,7 @@ class Copy:
 
     def build(self, tests: tuple[str, ...]) -> tuple[int, str]:
         """Build what the tests need of the native code, incrementally."""
-        targets = {"cpp": "fogzo_tests", "static": "fogzo_cpu"}
+        targets = {"cpp": "fogzo_tests", "static": "fogzo_cpu", "c-library": "fogzo_cpu"}
         wanted = {targets.get(test, "_cpu") for test in tests}
         builder = "tests/tools/native_build.sh"
         code, text = self.run(builder, sys.executable, "build/cpp", "", *sorted(wanted))
@@ -155,12 +157,14 @@ class Copy:
         for test in tests:
             if test not in TOOLS:
                 continue
+            tools = {"static": ("static_check.py", "build/cpp"), "c-library": ("c_library.py",)}
             if test == "cpp":
                 code, text = self.run("build/cpp/fogzo_tests")
             else:
-                code, text = self.run(sys.executable, "tests/tools/static_check.py", "build/cpp")
+                script, *words = tools[test]
+                code, text = self.run(sys.executable, f"tests/tools/{script}", *words)
             said += text
-            if code == 1 and ("failed" in text or "FAIL" in text):
+            if code == 1 and re.search("failed|FAIL|c-library: .*: got", text):
                 return True, said
             if code:
                 return False, f"{said}\n{test} ended with {code}"

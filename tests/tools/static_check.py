@@ -1,15 +1,14 @@
-"""Read the machine code of the exact kernels: what must not be in it, is not.
+"""Read the machine code of the exact CPU kernels: what must not be in it, is not.
 
-usage: static_check.py BUILD_TREE    (a CMake tree with the CPU objects)
+usage: static_check.py BUILD_TREE    (a CMake tree with the CPU objects; `fogzo bench --static`
+reads the CUDA kernels)
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,12 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # A fused multiply-add or an approximate reciprocal changes bits between machines.
 INEXACT_CPU = re.compile(r"\tv?(fn?m(add|sub)|rcp|rsqrt)\w*")
 WIDE = re.compile(r"%[yz]mm\d+|\tv[a-z0-9]+ +.*%xmm")
-INEXACT_PTX = re.compile(r"\b(div\.full|fma\.)\S*|\S*\.(approx|ftz)\S*")
-SPILL = re.compile(r"(?<!\d)([1-9]\d*) bytes (stack frame|spill stores|spill loads)")
 HOT = re.compile(r"\tv(pmaddubsw|pmaddwd|fmadd231ps|pdpbusd)\s")
 STACK = re.compile(r"\(%r[sb]p\b")
 TORCH = re.compile(r"\btorch\b|\bATen\b|\bc10\b", re.IGNORECASE)
-ARCHS = ("sm_80", "sm_90a", "sm_100a")
 
 
 def lines_with(pattern: re.Pattern[str], text: str) -> list[str]:
@@ -63,16 +59,6 @@ def shared_functions(symbols: str) -> list[str]:
     return [line for line in symbols.splitlines() if re.search(r"\s[Wu]\s", line)]
 
 
-def inexact_ptx(ptx: str) -> list[str]:
-    """Approximate, flushing or fused instructions in PTX."""
-    return lines_with(INEXACT_PTX, re.sub(r"//.*", "", ptx))
-
-
-def spills(ptxas_output: str) -> list[str]:
-    """Lines in which ptxas -v reports a stack frame or spilled registers."""
-    return lines_with(SPILL, ptxas_output)
-
-
 def mentions_torch(files: Iterable[Path]) -> list[str]:
     """Lines of C++ sources that name torch."""
     return [f"{file}: {line}" for file in files for line in lines_with(TORCH, file.read_text())]
@@ -107,45 +93,10 @@ def check_objects(tree: Path) -> dict[str, list[str]]:
     return found
 
 
-def cuda_flags() -> list[str]:
-    """The arithmetic flags that CMakeLists.txt gives the CUDA kernels."""
-    text = (ROOT / "CMakeLists.txt").read_text()
-    match = re.search(r"target_compile_options\(fogzo_cuda PRIVATE\s+([^)]*)\)", text)
-    if match is None:
-        raise SystemExit("static: CMakeLists.txt gives fogzo_cuda no options")
-    return match[1].split()
-
-
-def check_cuda(nvcc: str) -> dict[str, list[str]]:
-    """Findings by check for each .cu file."""
-    found: dict[str, list[str]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        for source in sorted((ROOT / "csrc/cuda").glob("*.cu")):
-            base: list[str | Path] = [nvcc, "-std=c++17", "-O3", *cuda_flags(), source]
-            base.append(f"-I{ROOT / 'csrc/include'}")
-            run(*base, "-ptx", "-arch=compute_90", "-o", out / "kernel.ptx")
-            ptx = (out / "kernel.ptx").read_text()
-            if ".entry" not in ptx:
-                raise SystemExit(f"static: {source.name} holds no kernel")
-            found[f"{source.name}: exact PTX"] = inexact_ptx(ptx)
-            for arch in ARCHS:
-                report = run(*base, "-cubin", f"-arch={arch}", "-Xptxas=-v", "-o", out / "k.cubin")
-                if "spill stores" not in report:
-                    raise SystemExit(f"static: ptxas says nothing about {source.name}")
-                found[f"{source.name}: {arch} has no spills and no stack"] = spills(report)
-    return found
-
-
 def main() -> int:
     found = check_objects(Path(sys.argv[1]))
     sources = [path for path in (ROOT / "csrc").rglob("*") if path.is_file()]
     found["csrc: free of torch"] = mentions_torch(sources)
-    nvcc = shutil.which("nvcc")
-    if nvcc:
-        found |= check_cuda(nvcc)
-    else:
-        print("static: no nvcc: the CUDA kernels were not read")
     for name, lines in found.items():
         print(f"{'FAIL' if lines else 'ok  '} {name}")
         for line in lines[:5]:

@@ -52,9 +52,13 @@ def test_an_architecture_without_a_row_takes_an_older_one():
     assert _launch.pick("noise", _launch.INTERPRETER) is rows[_launch.INTERPRETER]
 
 
-def test_flips_are_counted_in_the_chunks_they_are_found_in():
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("count_flips", "find_flips"), ("perturb_quantize", "perturb_quantize.tanh")],
+)
+def test_kernels_that_share_a_table_of_tensors_share_their_blocks(one, other):
     for arch in (_launch.INTERPRETER, *_launch.ARCHITECTURES):
-        assert _launch.pick("count_flips", arch).blocks == _launch.pick("find_flips", arch).blocks
+        assert _launch.pick(one, arch).blocks == _launch.pick(other, arch).blocks
 
 
 def test_the_table_prints_a_line_for_each_row(capsys):

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "fogzo/status.h"
+#include "fogzo/tensor.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(default)  // the shared libraries export these functions and no others
@@ -51,18 +52,6 @@ int fogzo_cpu_fake_quantize_backward(const float* grad, const float* w, const fl
 int fogzo_cpu_whitened_norm(const float* const* grads, const float* const* scales, const int64_t* rows,
                             const int64_t* cols, const int64_t* scale_rows, const int64_t* scale_cols,
                             const int* surrogates, int64_t tensors, int noise, float* out, int threads);
-
-// One tensor of a call that serves many: its arrays and sizes, as the single calls take them. An
-// operation reads what it needs: assemble_gradient neither w nor flip_count nor grid nor bits.
-typedef struct fogzo_tensor {
-    const float* w;
-    const float* grad;
-    const float* scale;
-    void* out;
-    int64_t* flip_count;
-    int64_t rows, cols, scale_rows, scale_cols, offset, row_pitch, tensor;
-    int grid, bits, surrogate;
-} fogzo_tensor;
 
 // out [probes * sides, rows, cols]: float32 values (form 0), uint8 codes (1), or packed rows of
 // ceil(cols * storage_bits / 8) bytes (2); both sides of a probe follow each other, + first.

@@ -2,11 +2,13 @@
 // header of this folder but those included here is needed.
 //
 // Conventions of every launcher, fogzo_cpu_* in cpu.h and fogzo_cuda_* in cuda.h:
-// - Arguments in this order: pointers, sizes, scalars, then `threads` (CPU) or `stream` (CUDA).
+// - The last argument is `threads` (CPU) or `stream` (CUDA, a cudaStream_t); a call for many tensors begins
+//   with them and their count, all others with their arrays.
 // - It returns a fogzo_status, FOGZO_OK is 0, fogzo_status_text(status) says what was wrong and what
 //   was expected. Arguments are checked first: on any other status nothing was written or launched.
 // - Arrays are dense and row-major, [rows, cols] means rows * cols elements; sizes, offsets and
-//   pitches count elements, workspaces bytes. Outputs are the caller's; nothing is kept.
+//   pitches count elements, workspaces bytes. Outputs are the caller's; nothing is kept. fogzo_cuda_* take
+//   arrays in device memory; arrays of tensors, and structs, lie in host memory and are read in the call.
 // - A weight w is seen as [rows, cols], its scale as [scale_rows, scale_cols]: scale_rows 1 or rows,
 //   scale_cols a divisor of cols (1: a scale a row; cols / g: a scale each g neighbours). x = w / scale
 //   is in bins, a grid's value is in bins, scale * value has the unit of w. scale >= 2^-100.

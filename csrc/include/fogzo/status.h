@@ -27,7 +27,11 @@ enum fogzo_status {
     FOGZO_BAD_PITCH = 18,
     FOGZO_BAD_BITS = 19,
     FOGZO_BAD_BLOCK = 20,
-    FOGZO_STATUS_COUNT = 21
+    FOGZO_BAD_ALIGNMENT = 21,
+    FOGZO_BAD_WORKSPACE = 22,
+    FOGZO_BAD_TYPE = 23,
+    FOGZO_UNALIGNED = 24,
+    FOGZO_STATUS_COUNT = 25
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -58,6 +62,13 @@ static inline const char* fogzo_status_text(int status) {
     case FOGZO_BAD_PITCH: return "row_pitch is out of range, expected a number from the number of columns to 2^35";
     case FOGZO_BAD_BITS: return "bits is out of range, expected 1, 2, 4 or 8";
     case FOGZO_BAD_BLOCK: return "block is out of range, expected a power of two from 1 to 2^20";
+    case FOGZO_BAD_ALIGNMENT:
+        return "out is packed where a row or its numbers end inside a byte, expected columns, offset and row_pitch "
+               "that are whole bytes of codes";
+    case FOGZO_BAD_WORKSPACE: return "workspace is too small, expected as many bytes as the workspace call says";
+    case FOGZO_BAD_TYPE: return "x_type has an unknown number, expected one that this operation serves";
+    case FOGZO_UNALIGNED:
+        return "pointer is not aligned, expected an array that begins at a multiple of its numbers' size";
     default: return "status is unknown, expected one of this table";
     }
 }

@@ -1,0 +1,49 @@
+// How launchers start kernels and kernels reach dynamic shared memory: the two places where CUDA C++ has a syntax of
+// its own. Under FOGZO_CUDA_ON_HOST kernels are C++ functions that tests/cuda_on_host runs.
+#pragma once
+#include <cuda_runtime.h>
+
+#include "fogzo/status.h"
+
+namespace fogzo {
+
+constexpr size_t kSharedWithoutAsking = 48 * 1024;  // bytes; beyond that a kernel must be allowed more
+
+#if defined(FOGZO_CUDA_ON_HOST)
+
+// A large argument, in constant memory: read in place.
+#define FOGZO_CONSTANT(type) const type&
+
+template <auto kernel, class... Arguments>
+int launch(dim3 grid, dim3 block, size_t shared, void* /*stream*/, Arguments... arguments) {
+    return cuda_on_host::launch(__PRETTY_FUNCTION__, grid, block, shared, [&] { kernel(arguments...); }) == cudaSuccess
+               ? FOGZO_OK
+               : FOGZO_DEVICE_ERROR;
+}
+
+template <class T> T* dynamic_shared() { return static_cast<T*>(cuda_on_host::dynamic_shared()); }
+
+#else
+
+#define FOGZO_CONSTANT(type) const __grid_constant__ type
+
+// kernel(arguments...) on grid x block threads with `shared` bytes of dynamic shared memory; a fogzo_status.
+template <auto kernel, class... Arguments>
+int launch(dim3 grid, dim3 block, size_t shared, void* stream, Arguments... arguments) {
+    if (shared > kSharedWithoutAsking && cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                              static_cast<int>(shared)) != cudaSuccess) {
+        return FOGZO_DEVICE_ERROR;
+    }
+    kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(arguments...);
+    return cudaGetLastError() == cudaSuccess ? FOGZO_OK : FOGZO_DEVICE_ERROR;
+}
+
+// 16-byte aligned; as many bytes as the launch gave.
+template <class T> __device__ __forceinline__ T* dynamic_shared() {
+    extern __shared__ __align__(16) unsigned char fogzo_dynamic_shared[];
+    return reinterpret_cast<T*>(fogzo_dynamic_shared);
+}
+
+#endif
+
+}  // namespace fogzo

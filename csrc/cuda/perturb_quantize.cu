@@ -1,0 +1,128 @@
+#include "perturb_quantize.cuh"
+
+using namespace fogzo;
+
+namespace {
+
+struct Call {
+    const float* table;
+    int noise;
+    int form;
+    int sides;
+    int64_t probes;
+    int64_t first_probe;
+    const fogzo_cuda_scalars& scalars;
+};
+
+int check_grid(const fogzo_tensor& t, const Call& call) {
+    if (t.grid == kNoGrid) {
+        return call.form != kValues || t.flip_count != nullptr ? FOGZO_BAD_GRID : FOGZO_OK;
+    }
+    if (!grid_exists(t.grid, t.bits)) {
+        return FOGZO_BAD_GRID;
+    }
+    if (!surrogate_fits(t.grid, t.surrogate, call.noise)) {
+        return FOGZO_BAD_PAIR;
+    }
+    if (call.form < 0 || call.form >= kForms) {
+        return FOGZO_BAD_FORM;
+    }
+    const int per_byte = 8 / make_grid(t.grid, t.bits).storage_bits;
+    const bool whole = t.cols % per_byte == 0 && t.offset % per_byte == 0 && t.row_pitch % per_byte == 0;
+    return call.form == kPacked && !whole ? FOGZO_BAD_ALIGNMENT : FOGZO_OK;
+}
+
+int check(const fogzo_tensor& t, const Call& call) {
+    const int64_t most = INT64_MAX / 4;
+    int status =
+        check_draw(draw_of(t, call.scalars, call.noise, call.table), t.rows, t.cols, call.first_probe, call.probes);
+    if (status != FOGZO_OK) {
+        return status;
+    }
+    if (call.sides != 1 && call.sides != 2) {
+        return FOGZO_BAD_SIDES;
+    }
+    status = check_scales(t.rows, t.cols, t.scale, t.scale_rows, t.scale_cols,
+                          call.probes > most ? most : call.probes * call.sides);
+    if (status == FOGZO_OK) {
+        status = check_grid(t, call);
+    }
+    if (status == FOGZO_OK) {
+        status = check_gamma(call.scalars);
+    }
+    if (status != FOGZO_OK) {
+        return status;
+    }
+    const bool complete = t.w != nullptr && t.grad != nullptr && t.out != nullptr;
+    return t.rows * t.cols > 0 && !complete ? FOGZO_NULL_POINTER : FOGZO_OK;
+}
+
+int start(const PerturbJob& job, int kind, void* stream) {
+    const unsigned blocks = static_cast<unsigned>(job.table.blocks);
+    if (blocks == 0) {
+        return FOGZO_OK;
+    }
+    switch (kind) {
+    case kUniform: return launch<perturb_quantize_kernel<kUniform>>(blocks, kThreads, 0, stream, job);
+    case kOfTable: return launch<perturb_quantize_kernel<kOfTable>>(blocks, kThreads, 0, stream, job);
+    case kOfRoot: return launch<perturb_quantize_kernel<kOfRoot>>(blocks, kThreads, 0, stream, job);
+    default: return launch<perturb_quantize_kernel<kOfBits>>(blocks, kThreads, 0, stream, job);
+    }
+}
+
+bool vector(const fogzo_tensor& t) { return aligned(t.w, 16) && aligned(t.grad, 16) && aligned(t.out, 16); }
+
+// The tensors of one kind of noise, as few launches.
+int perturb(const fogzo_tensor* tensors, int64_t count, const Call& call, int kind, void* stream) {
+    PerturbJob job = {};
+    job.probing = {call.scalars, call.table, call.probes, static_cast<uint32_t>(call.first_probe)};
+    job.form = call.form;
+    job.sides = call.sides;
+    for (int64_t t = 0; t < count; ++t) {
+        if (tensors[t].rows * tensors[t].cols == 0 || draw_kind(tensors[t].surrogate, call.noise) != kind) {
+            continue;
+        }
+        while (!add_row(job.table, tensors[t], call.noise, call.scalars.gamma, vector(tensors[t]))) {
+            const int status = start(job, kind, stream);
+            if (status != FOGZO_OK) {
+                return status;
+            }
+            job.table = {};
+        }
+    }
+    return start(job, kind, stream);
+}
+
+}  // namespace
+
+extern "C" int fogzo_cuda_perturb_quantize_many(const fogzo_tensor* tensors, int64_t count, const float* table,
+                                                int noise, int form, int sides, int64_t probes, int64_t first_probe,
+                                                const fogzo_cuda_scalars* scalars, void* stream) {
+    if (count < 0) {
+        return FOGZO_BAD_SIZE;
+    }
+    if (scalars == nullptr || (count > 0 && tensors == nullptr)) {
+        return FOGZO_NULL_POINTER;
+    }
+    const Call call = {table, noise, form, sides, probes, first_probe, *scalars};
+    for (int64_t t = 0; t < count; ++t) {
+        const int status = check(tensors[t], call);
+        if (status != FOGZO_OK) {
+            return status;
+        }
+    }
+    for (int64_t t = 0; t < count; ++t) {
+        if (tensors[t].flip_count != nullptr &&
+            cudaMemsetAsync(tensors[t].flip_count, 0, sizeof(int64_t) * static_cast<size_t>(probes * sides),
+                            static_cast<cudaStream_t>(stream)) != cudaSuccess) {
+            return FOGZO_DEVICE_ERROR;
+        }
+    }
+    for (int kind = 0; kind < kDrawKinds; ++kind) {
+        const int status = perturb(tensors, count, call, kind, stream);
+        if (status != FOGZO_OK) {
+            return status;
+        }
+    }
+    return FOGZO_OK;
+}

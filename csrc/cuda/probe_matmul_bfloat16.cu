@@ -1,0 +1,6 @@
+#include "probe_matmul_plan.h"
+#include "probe_matmul_tiles.cuh"
+
+int fogzo::launch_matmul_bfloat16(int bits, int shape, dim3 grid, void* stream, const MatmulJob& job) {
+    return launch_bits<kBfloat16X>(bits, shape, grid, stream, job);
+}
