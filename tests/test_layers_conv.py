@@ -175,6 +175,10 @@ def test_state_text_and_refusals():
         QuantConv2d(4, 8, 3, config=QuantConfig(granularity="group", group_size=5))
     with pytest.raises(TypeError, match="QuantConv2d: x has dtype float64, expected float32"):
         layer(torch.zeros(1, 4, 5, 5, dtype=torch.float64))
+    for shape in ((1, 8, 5, 5), (8, 5, 5), (5, 5), (1, 4, 5)):
+        text = rf"x has shape \({shape[0]}, .*expected \[B, 4, \.\.\.\] or \[4, \.\.\.\] of 4 dim"
+        with pytest.raises(ValueError, match=text):
+            layer(torch.zeros(shape))
 
 
 def test_quantize_takes_convolutions_and_says_what_it_leaves():

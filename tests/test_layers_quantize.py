@@ -152,6 +152,15 @@ def test_a_linear_with_its_own_behaviour_stays_float():
     assert [row.name for row in fogzo.summary(model).quantized] == ["0.weight"]
 
 
+def test_a_weight_that_a_hook_computes_stays_float():
+    model = nn.Sequential(nn.Linear(4, 4), torch.nn.utils.spectral_norm(nn.Linear(4, 4)))
+    fogzo.quantize_(model)
+    assert [row.name for row in fogzo.summary(model).quantized] == ["0.weight"]
+    text = "1.weight: nn.Linear: its weight is no parameter"
+    with pytest.raises(ValueError, match=text):
+        fogzo.quantize_(model, filter_fn=lambda module, name: name == "1")
+
+
 def test_summary_says_shapes_bytes_and_reasons():
     model = fogzo.quantize_(mlp(), QuantConfig(bits=2), lambda module, name: name == "0")
     rows = {row.name: row for row in fogzo.summary(model).rows}

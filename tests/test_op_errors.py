@@ -224,7 +224,7 @@ def test_a_bad_scale_late_in_a_list_leaves_every_output_alone(op):
 
 
 def test_scale_rules():
-    text = "rule is 'max', expected one of fixed, absmean, absmax, lsq, quest"
+    text = "rule is 'max', expected one of fixed, absmean, absmax, lsq, quest, stretched"
     refuse("compute_scale", text, rule="max")
     text = "rule is 'absmean', expected another rule for grid 'mid-rise'"
     refuse("compute_scale", text, rule="absmean")

@@ -40,8 +40,9 @@ class QuantTarget:
         self.form = "packed" if self.integers or self.changes else "values"
         self.grid: fk.Grid | None = layers[0].grid
         self.surrogate = layers[0].surrogate
-        self.scale_moves = layers[0].config.scale != "fixed"
-        self.learned = layers[0].config.learned is not None
+        config = layers[0].config
+        self.learned = config.learned is not None
+        self.scale_moves = config.dynamic or self.learned
         self._frozen_rows = sorted(frozenset.intersection(*(each.frozen_rows for each in layers)))
         self._parameters = layers[0]._parameters
 

@@ -119,6 +119,11 @@ class QuantConfig:
         return "trust" if self.scale == "quest" else self.values.default_surrogate
 
     @property
+    def dynamic(self) -> bool:
+        """Whether the scale follows W at every forward."""
+        return self.scale in ("absmean", "absmax", "quest")
+
+    @property
     def learned(self) -> str | None:
         """Name of the layer's parameter that the scale is learned in, None for other rules."""
         return LEARNED.get(self.scale)

@@ -28,5 +28,7 @@ def why_float(module: nn.Module) -> str | None:
     name = f"nn.{kind.float_class.__name__}"
     if type(module) is not kind.float_class:
         return f"{type(module).__name__}: a subclass of {name} with its own behaviour"
+    if module._parameters.get("weight") is None:
+        return f"{name}: its weight is no parameter (a hook computes it)"
     why = kind.why_not(module)
     return None if why is None else f"{name}: {why[0]} {why[1]}"

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from fogzo_kernels import _check
+
 from ..autograd import integer_linear, rotate
 from .coded_weight import CodedWeight
 from .config import QuantConfig, given_config
@@ -41,7 +43,11 @@ class QuantConv(QuantLayer, _ConvNd):
             bits = probe.act_bits
         if bits is None and not state["_rotates"]:
             return self._forward_of_weight(x, self.quantized_weight())
-        batched = x.dim() == self.weight.dim()
+        channels, dims = self.in_channels, self.weight.dim()
+        if x.dim() not in (dims - 1, dims) or x.shape[1 - dims] != channels:
+            op, expected = type(self).__name__, f"[B, {channels}, ...] or [{channels}, ...]"
+            _check.fail(op, "x", f"has shape {tuple(x.shape)}", f"{expected} of {dims} dimensions")
+        batched = x.dim() == dims
         y = self._of_patches(x if batched else x.unsqueeze(0), bits)
         return y if batched else y.squeeze(0)
 
