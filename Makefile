@@ -23,7 +23,7 @@ TRITON_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm p
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
 .PHONY: help demo test venv-test venv-triton check lint cpp-test asan fuzz static triton-test triton-static package \
-  docs mutants gpu clean
+  c-library docs mutants gpu clean
 
 help:
 	@echo "make demo      train MNIST with three estimators in about two minutes"
@@ -49,18 +49,18 @@ venv-test:
 	@$(TOOLS)/venv.sh $(PYTHON) $(TEST) "$(TORCH)" -e ".[test,train]" pybind11 cmake ninja
 
 check: venv-test
-	@for part in lint static cpp-test asan fuzz triton-test triton-static package docs; do \
+	@for part in lint static cpp-test asan fuzz triton-test triton-static package c-library docs; do \
 	  echo "== $$part"; $(MAKE) --no-print-directory $$part-only || exit 1; done
 	@echo "== all checks passed"
 
-lint cpp-test asan fuzz static triton-test triton-static package docs: %: venv-test
+lint cpp-test asan fuzz static triton-test triton-static package c-library docs: %: venv-test
 	@$(MAKE) --no-print-directory $*-only
 
-.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only triton-test-only triton-static-only package-only docs-only
+.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only triton-test-only triton-static-only package-only c-library-only docs-only
 lint-only:
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy fogzo_kernels python/fogzo python/fogzo_command bench tests/tools setup.py
-	$(TEST)/bin/clang-format --dry-run --Werror $$(git ls-files 'csrc/*' 'tests/cpp/*')
+	$(TEST)/bin/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.c' '*.cpp' '*.cu' '*.cuh')
 
 cpp-test-only:
 	@$(TOOLS)/native_build.sh $(TEST)/bin/python build/cpp
@@ -97,6 +97,10 @@ venv-triton: venv-test
 
 package-only:
 	$(TEST)/bin/python $(TOOLS)/package_check.py
+
+# The C library as its users build it, and both examples against the installed tree.
+c-library-only:
+	$(TEST)/bin/python $(TOOLS)/c_library.py
 
 docs-only:
 	$(TEST)/bin/pytest -q tests/test_docs.py

@@ -65,6 +65,8 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DFOGZO_CUDA={cuda}",
+            "-DFOGZO_MODULES=ON",
+            "-DFOGZO_LIBRARY=OFF",
         ]
         configure += shlex.split(os.environ.get("CMAKE_ARGS", ""))
         for command in (configure, [cmake, "--build", str(tree)]):

@@ -19,8 +19,10 @@ from . import (
     _plot,
     _rows,
     assemble_gradient,
+    compute_scale,
     fake_quantize,
     hadamard,
+    hadamard_quantize,
     noise,
     pack,
     perturb_quantize,
@@ -46,6 +48,8 @@ BENCHES: dict[str, ModuleType] = {
     "quantize": quantize,
     "pack": pack,
     "hadamard": hadamard,
+    "hadamard_quantize": hadamard_quantize,
+    "compute_scale": compute_scale,
     "quantize_activation": quantize_activation,
 }
 # Functions of a --peer file: dequantize and unpack are measured by quantize and pack.

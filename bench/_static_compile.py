@@ -114,7 +114,10 @@ def compile_and_read(kernel: Kernel, case: Case, arch: int) -> Compiled:
             source, target=GPUTarget("cuda", arch, 32), options=options(kernel, arch)
         )
     except triton.TritonError as error:
-        last = str(error).strip().splitlines()[-1]
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the outer ones point at the calls
+            cause = cause.__cause__
+        last = str(cause).strip().splitlines()[-1]
         return Compiled(Code({}, 0, 0, 0, 0), 0, [f"does not compile: {last}"])
     usage, sass = disassembled(made.asm["cubin"])
     code = _static_read.machine_code(usage, sass)

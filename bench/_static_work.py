@@ -25,11 +25,12 @@ PER_WEIGHT = {
     "dequantize": 5.0,
     "fake_quantize": 8.0,
     "fake_quantize_backward": 12.0,
+    "compute_scale": 4.0,
     "hadamard.blocks": 8.0,
     "hadamard.runs": 8.0,
 }
 # Second stages: over the partial results of the first.
-SMALL = ("whitened_norm_total", "scale_gradient")
+SMALL = ("whitened_norm_total", "scale_gradient", "total_scale")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def work(kernel: Kernel, case: Case, arch: int) -> list[Work]:
         return [_weights(8.0, blocks, steps, f", {steps} probes") for steps in (1, 4)]
     if kernel.name.startswith("quantize_activation"):
         return [_activation(case, blocks)]
+    if kernel.name == "hadamard_quantize":
+        return [_rotated_rows(case, blocks)]
     if name == "operands":
         return [_operands(case, blocks)]
     if name == "sum":
@@ -108,6 +111,16 @@ def _activation(case: Case, blocks: Mapping[str, int]) -> Work:
         f"{rows} x {width}", rows * width * (size + 1.0), 0, "", rows * width,
         -(-rows * reach // blocks["SIZE"]), max(1, width // reach - first),
     )  # fmt: skip
+
+
+def _rotated_rows(case: Case, blocks: Mapping[str, int]) -> Work:
+    """Reads w once (rows too long for a program: from the cache a second time), writes y's form."""
+    whole, size = case.constexprs["WHOLE"], blocks["SIZE"]
+    width = case.constexprs["WIDTH"] if whole else 4 * case.constexprs["WIDTH"]
+    rows = WEIGHTS // width
+    each = 4.0 + TYPE_BYTES[case.types["out"][1:]]
+    programs, parts = (-(-rows * width // size), 1) if whole else (rows, width // size - 1)
+    return Work(f"{rows} x {width}", each * WEIGHTS, 0, "", WEIGHTS, programs, parts)
 
 
 def _operands(case: Case, blocks: Mapping[str, int]) -> Work:

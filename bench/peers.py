@@ -324,12 +324,17 @@ def norms(
     return calls
 
 
+def hadamard_matrix(size: int, device: torch.device) -> Tensor:
+    """Sylvester's matrix, orthonormal, [size, size]."""
+    matrix = torch.ones(1, 1, device=device)
+    while len(matrix) < size:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return matrix * size**-0.5
+
+
 def rotations(x: Tensor, block: int) -> dict[str, Call]:
     """Blocks of a row times the dense Hadamard matrix: calls by name."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < block:
-        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    matrix = matrix * block**-0.5
+    matrix = hadamard_matrix(block, x.device)
     blocks = x.view(-1, block)
     out = torch.empty_like(blocks)
     return {

@@ -14,6 +14,7 @@ from .assemble_gradient import assemble_gradient, assemble_gradient_many
 from .compute_scale import compute_scale
 from .fake_quantize import fake_quantize, fake_quantize_backward
 from .hadamard import hadamard
+from .hadamard_quantize import hadamard_quantize
 from .noise import noise
 from .pack import pack, unpack
 from .perturb_quantize import perturb_quantize, perturb_quantize_many
@@ -37,6 +38,7 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_backward",
     "hadamard",
+    "hadamard_quantize",
     "has_kernel",
     "noise",
     "pack",

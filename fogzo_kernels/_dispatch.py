@@ -38,6 +38,7 @@ OPS = {
     "assemble_gradient": "assemble_gradient",
     "assemble_gradient_many": "assemble_gradient",
     "hadamard": "hadamard",
+    "hadamard_quantize": "hadamard_quantize",
 }
 
 _forced: contextvars.ContextVar[str | None] = contextvars.ContextVar("fogzo_backend", default=None)

@@ -60,10 +60,13 @@ TABLE: dict[str, dict[int, Row]] = {
         Row({"BLOCK": 1024, "LOOPS": 4}), Row({"BLOCK": 256, "LOOPS": 2})
     ),
     "scale_gradient": _rows(Row({"BLOCK": 128}), Row({"BLOCK": 16})),
+    "compute_scale": _rows(Row({"BLOCK": 1024, "LOOPS": 4}), Row({"BLOCK": 256, "LOOPS": 2})),
+    "total_scale": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 16})),
     "pack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
     "unpack": _rows(Row({"BLOCK": 1024}), Row({"BLOCK": 512})),
     "hadamard.blocks": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 128})),
     "hadamard.runs": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 128})),
+    "hadamard_quantize": _rows(Row({"SIZE": 4096}, 8), Row({"SIZE": 256})),
     "quantize_activation": _rows(Row({"SIZE": 2048}), Row({"SIZE": 64})),
     "quantize_activation.sign": _rows(Row({"SIZE": 2048}), Row({"SIZE": 64})),
     "probe_matmul.operands": _rows(

@@ -114,12 +114,18 @@ def rotate(x=None, **named):
     return fk.hadamard(weight() if x is None else x, **named)
 
 
+def rotate_rows(**changes):
+    named = {"w": weight(), "grid": MID, **changes}
+    return fk.hadamard_quantize(named.pop("w"), named.pop("grid"), **named)
+
+
 OPS = {
     "compute_scale": scales, "quantize": quantize, "dequantize": dequantize, "pack": pack,
     "fake_quantize": fake, "fake_quantize_backward": backward, "whitened_norm": norm,
     "noise": noise, "perturb_quantize": perturb, "perturb_quantize_many": many,
     "assemble_gradient": assemble, "assemble_gradient_many": assemble_many,
     "probe_matmul": matmul, "hadamard": rotate,
+    "hadamard_quantize": rotate_rows,
 }  # fmt: skip
 SCALED = ("quantize", "dequantize", "fake_quantize", "fake_quantize_backward", "whitened_norm",
           "perturb_quantize", "assemble_gradient", "probe_matmul")  # fmt: skip

@@ -23,6 +23,7 @@ ORDER = {
     fk.probe_matmul: "x codes scale grid bias",
     fk.assemble_gradient: "grad scale differences surrogate",
     fk.hadamard: "x block",
+    fk.hadamard_quantize: "w grid form",
     fogzo.quantize_: "model config filter_fn",
     fogzo.FOGZO: "model probes gamma ramp_steps seed",
     fogzo.NSPSA: "model probes",

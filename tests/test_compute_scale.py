@@ -73,7 +73,7 @@ def test_the_fixed_multiple_minimises_the_gaussian_error(grid):
 
 @pytest.mark.parametrize("kind", ["torch", "numpy"])
 @pytest.mark.parametrize(("granularity", "size"), GRANULARITIES)
-@pytest.mark.parametrize("rule", ["fixed", "absmean", "absmax", "lsq", "quest"])
+@pytest.mark.parametrize("rule", ["fixed", "absmean", "absmax", "lsq", "quest", "stretched"])
 def test_equals_float64(backend, rule, granularity, size, kind):
     if rule == "quest" and granularity != "channel":
         with pytest.raises(ValueError, match="expected 'channel' for rule 'quest'"):
@@ -86,6 +86,8 @@ def test_equals_float64(backend, rule, granularity, size, kind):
             want = float(MULTIPLES[grid.kind, grid.bits]) * np.sqrt((parts**2).mean(1))
         elif rule == "absmax":
             want = abs(parts).max(1) / grid.v_max
+        elif rule == "stretched":
+            want = abs(parts).max(1) / (grid.v_max + 0.5)
         else:
             want = abs(parts).mean(1)
             if rule == "lsq" and grid.kind != "sign":

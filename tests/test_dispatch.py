@@ -132,6 +132,7 @@ def test_inputs_with_other_strides_or_alignment_give_the_same_bits(backend, chan
         "assemble_gradient": lambda g, a, d: fk.assemble_gradient(g, a, d, "clipped", **named),
         "hadamard": lambda w: fk.hadamard(w),
         "compute_scale": lambda w: fk.compute_scale(w, grid),
+        "hadamard_quantize": lambda w: fk.hadamard_quantize(w, grid)[0],
         "probe_matmul": lambda x, codes, a: fk.probe_matmul(x, codes, a, grid),
     }
     arrays = {"w": w, "g": grad, "a": a, "d": d, "codes": codes, "x": x}

@@ -48,6 +48,7 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
         (GRAD, W, SCALE, *KIND, "clipped", True),
         (GRAD, W, SCALE, *KIND, "identity", False),
         (GRAD, W, torch.tensor(0.4), "sign", None, "tanh", True),
+        (GRAD, W, SCALE, *KIND, "clipped", True, 1.98),
     ],
     "whitened_norm": [([GRAD, W[0]], [SCALE, torch.tensor(0.4)], ["clipped"] * 2, "rademacher")],
     "noise": [([6, 21], *DRAW, torch.device("cpu"))],
@@ -70,6 +71,7 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "probe_matmul_flips": [(X, *FLIP_PARTS, *MATMUL)],
     "assemble_gradient": [(GRAD, SCALE, DIFFERENCES, *DRAW, *GUIDE)],
     "hadamard": [(X, 16)],
+    "hadamard_quantize": [(X, *KIND, "codes"), (X[0], "sign", None, "values")],
     "quantize_activation": [(X, 8), (X[0].bfloat16(), 4)],
 }
 CASES = [(name, args) for name, samples in SAMPLES.items() for args in samples]
@@ -160,6 +162,7 @@ CALLS: dict[str, Any] = {
         gamma=0.5, norm=1.0,
     ),
     "hadamard": lambda: fk.hadamard(X, 16),
+    "hadamard_quantize": lambda: fk.hadamard_quantize(X, GRID, "codes"),
     "quantize_activation": lambda: fk.quantize_activation(X),
 }  # fmt: skip
 

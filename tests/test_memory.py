@@ -82,6 +82,7 @@ OPERATIONS: dict[str, Any] = {
     ),
     "probe_matmul": lambda w, g, a, c: fk.probe_matmul(g, c, a, GRID),
     "hadamard": lambda w, g, a, c: fk.hadamard(w, 16),
+    "hadamard_quantize": lambda w, g, a, c: fk.hadamard_quantize(w, GRID)[0],
     "quantize_activation": lambda w, g, a, c: fk.quantize_activation(w)[0],
     "compute_scale": lambda w, g, a, c: fk.compute_scale(w, GRID),
 }  # fmt: skip
@@ -230,10 +231,11 @@ def test_random_calls_with_arrays_of_any_kind():
 
 
 HUGE = 2**35
+REFUSE_NOTHING = ("compute_scale", "hadamard_quantize")  # a scale of no elements is no number
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 7), (7, 0), (3, 0, 5), (HUGE, 0), (0, HUGE)], ids=str)
-@pytest.mark.parametrize("op", [name for name in OPERATIONS if name != "compute_scale"])
+@pytest.mark.parametrize("op", [name for name in OPERATIONS if name not in REFUSE_NOTHING])
 def test_no_elements_in_any_dimension(op, shape, backend):
     if op == "probe_matmul" and (len(shape) != 2 or HUGE in shape):
         pytest.skip("its result has elements, or x no rows")

@@ -61,6 +61,7 @@ def fake_quantize_backward(
     bits: int | None,
     surrogate: str,
     needs_scale_grad: bool,
+    limit: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     return w.new_empty(w.shape), scale.new_empty(scale.shape if needs_scale_grad else 0)
 
@@ -131,6 +132,12 @@ def assemble_gradient(grad: Tensor, *rest: Any) -> Tensor:
 
 def hadamard(x: Tensor, block: int) -> Tensor:
     return x.new_empty(x.shape)
+
+
+def hadamard_quantize(w: Tensor, grid: str, bits: int | None, form: str) -> tuple[Tensor, Tensor]:
+    dtype = torch.float32 if form == "values" else torch.uint8
+    rows = 1 if w.ndim == 1 else w.shape[0]
+    return w.new_empty(w.shape, dtype=dtype), w.new_empty((rows, 1))
 
 
 def quantize_activation(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:

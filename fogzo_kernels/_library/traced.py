@@ -118,12 +118,14 @@ def fake_quantize_backward(
     surrogate: str | None = None,
     *,
     needs_scale_grad: bool = True,
+    limit: float | None = None,
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     op = "fake_quantize_backward"
     kind = grid_of(op, grid)
     name = grid.default_surrogate if surrogate is None else surrogate
-    grad_w, grad_scale = OPS.fake_quantize_backward(grad, w, scale, *kind, name, needs_scale_grad)
+    rest = (name, needs_scale_grad, limit)
+    grad_w, grad_scale = OPS.fake_quantize_backward(grad, w, scale, *kind, *rest)
     return written(op, grad_w, out), grad_scale if needs_scale_grad else None
 
 
@@ -319,8 +321,19 @@ def hadamard(x: Tensor, block: int = 128, *, out: Tensor | None = None) -> Tenso
     return written("hadamard", OPS.hadamard(x, block), out)
 
 
+def hadamard_quantize(
+    w: Tensor, grid: Grid, form: str = "values", *, out: Any = None
+) -> tuple[Tensor, Tensor]:
+    op = "hadamard_quantize"
+    _check.choice(op, "form", form, ("values", "codes"))
+    return written_pair(op, OPS.hadamard_quantize(w, *grid_of(op, grid), form), out)
+
+
 def quantize_activation(x: Tensor, bits: int = 8, *, out: Any = None) -> tuple[Tensor, Tensor]:
     op = "quantize_activation"
-    codes, x_scale = OPS.quantize_activation(x, bits)
+    return written_pair(op, OPS.quantize_activation(x, bits), out)
+
+
+def written_pair(op: str, results: tuple[Tensor, Tensor], out: Any) -> tuple[Tensor, Tensor]:
     first, second = (None, None) if out is None else out
-    return written(op, codes, first, "out[0]"), written(op, x_scale, second, "out[1]")
+    return written(op, results[0], first, "out[0]"), written(op, results[1], second, "out[1]")

@@ -43,12 +43,16 @@ def inverse(a):
 
 
 def shape(view: View, block: int, loops: int = 1) -> tuple[dict[str, Any], int]:
-    """Sizes and constexprs of a launch over a view, and its number of programs.
+    """Sizes and constexprs of a launch over a view, and its number of programs."""
+    scales = view.scale_rows * view.scale_cols
+    return split(scales, view.rows * view.cols // scales, block, loops)
+
+
+def split(scales: int, group: int, block: int, loops: int) -> tuple[dict[str, Any], int]:
+    """``shape`` for scales of ``group`` elements each.
 
     The longest row that leaves at most a seventh of its lanes idle, else the one that leaves least.
     """
-    scales = view.scale_rows * view.scale_cols
-    group = view.rows * view.cols // scales
     columns = [block >> i for i in range(block.bit_length())]
     idle = {cols: -(-group // cols) * cols / group for cols in columns}
     cols = next((c for c in columns if idle[c] <= 7 / 6), min(columns, key=lambda c: idle[c]))

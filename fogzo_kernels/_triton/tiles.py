@@ -26,6 +26,9 @@ COLUMNS = (
     "base",
     "count",
     "radius",  # the bits of a float32
+    "index",
+    "new",
+    "capacity",  # flips that a side has room for
 )
 WIDTH = tl.constexpr(len(COLUMNS))
 START = tl.constexpr(COLUMNS.index("start"))
@@ -43,6 +46,9 @@ OUT = tl.constexpr(COLUMNS.index("out"))
 RADIUS = tl.constexpr(COLUMNS.index("radius"))
 BASE = tl.constexpr(COLUMNS.index("base"))
 COUNT = tl.constexpr(COLUMNS.index("count"))
+INDEX = tl.constexpr(COLUMNS.index("index"))
+NEW = tl.constexpr(COLUMNS.index("new"))
+CAPACITY = tl.constexpr(COLUMNS.index("capacity"))
 
 
 @triton.jit

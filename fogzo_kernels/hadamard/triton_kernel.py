@@ -10,25 +10,11 @@ import triton.language as tl
 from torch import Tensor
 
 from .._launch import Case, Kernel
+from .._triton.butterfly import rotate
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
-
-
-@triton.jit
-def stage(x, SIZE: tl.constexpr, STRIDE: tl.constexpr):
-    """Each pair (p, q) of the flat x [SIZE], STRIDE apart, becomes (p + q, p - q)."""
-    p, q = tl.split(tl.permute(tl.reshape(x, (SIZE // (2 * STRIDE), 2, STRIDE)), (0, 2, 1)))
-    return tl.reshape(tl.permute(tl.join(p + q, p - q), (0, 2, 1)), (SIZE,))
-
-
-@triton.jit
-def rotate(x, SIZE: tl.constexpr, STAGES: tl.constexpr, INNER: tl.constexpr):
-    """The stages of stride INNER, 2 INNER, .. on the flat x [SIZE]."""
-    for number in tl.static_range(STAGES):
-        x = stage(x, SIZE, INNER << number)
-    return x
 
 
 @triton.jit

@@ -205,6 +205,9 @@ def perturb_quantize_many(
             STEPS=steps,
             **needs,
         )
+    if first["form"] == "flips":
+        codes, bases = [job.result for job in jobs], [job.base for job in jobs]
+        return find_flips(codes, bases, counts, [job.given for job in jobs]), counts
     return [job.finish() for job in jobs], counts
 
 
@@ -269,15 +272,12 @@ class _Job:
         }
 
     def finish(self) -> Any:
-        """The result; how many flips there may be is read back where no output says it."""
+        """The result; bytes are packed where the kernel could not write whole ones."""
         if self.direct:
             return self.result
-        if self.form == "packed":
-            packed = self.given or _packed(self.shape, self.stored, self.w.device)
-            pack_rows(self.result, packed.data, self.stored)
-            return packed
-        capacity = self.given.index.shape[1] if self.given else int(self.count.max())
-        return find_flips(self.result, self.base, self.count, capacity, self.given)
+        packed = self.given or _packed(self.shape, self.stored, self.w.device)
+        pack_rows(self.result, packed.data, self.stored)
+        return packed
 
 
 def _empty(given: Any, shape: tuple[int, ...], kind: torch.dtype, device: torch.device) -> Any:

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._launch import Case, Kernel
+from .._triton.scale import row_max
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
@@ -45,8 +46,7 @@ def quantize_activation_kernel(x, codes, x_scale, rows, width, Q: tl.constexpr,
             more = there & (begin + k < width)[None, :]
             other = tl.load(x + begin + at, mask=more, other=0).to(tl.float32)
             most, nan = tl.maximum(most, tl.abs(other)), nan | (other != other)
-    largest = tl.max(tl.where(nan, 0.0, most), 1)
-    largest = tl.where(tl.max(nan.to(tl.int32), 1) > 0, float("nan"), largest)
+    largest = row_max(most, nan)
     a = tl.div_rn(largest, tl.full(largest.shape, Q, tl.float32))
     tl.store(x_scale + row, a, mask=row < rows)
     store_codes(codes, part, a, at, inside, Q)

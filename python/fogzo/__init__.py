@@ -26,7 +26,17 @@ if tuple(int(part) for part in _found.split(".")[:2]) < (2, 11):
 from fogzo_kernels import __version__
 
 from .estimators import FOGZO, NSPSA, STE
-from .layers import QuantConfig, QuantLinear, quantize_, summary
+from .layers import (
+    QuantConfig,
+    QuantConv1d,
+    QuantConv2d,
+    QuantEmbedding,
+    QuantLinear,
+    disable_quantization,
+    enable_quantization,
+    quantize_,
+    summary,
+)
 from .monitoring import Logger, Oscillation, diagnose
 
 __all__ = [
@@ -36,9 +46,14 @@ __all__ = [
     "Logger",
     "Oscillation",
     "QuantConfig",
+    "QuantConv1d",
+    "QuantConv2d",
+    "QuantEmbedding",
     "QuantLinear",
     "__version__",
     "diagnose",
+    "disable_quantization",
+    "enable_quantization",
     "quantize_",
     "summary",
 ]

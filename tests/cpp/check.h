@@ -77,6 +77,7 @@ std::vector<float> some_weights(int64_t count, uint32_t seed);
 void test_philox();
 void test_noise();
 void test_grid();
+void test_header();
 void test_pack();
 void test_codes_and_rotation();
 void test_kernels();

@@ -37,6 +37,7 @@ int main() {
     test_kernels();
     test_many();
     test_refusals();
+    test_header();
     CHECK(c_header_works() == 1);
     std::printf("%d passed, %d failed (%s)\n", tally().passed, tally().failed, fogzo_cpu_isa());
     return tally().failed == 0 ? 0 : 1;

@@ -6,7 +6,7 @@ python=$1 tree=$2 sanitize=${3:-} targets=("${@:4}")
 bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
 mkdir -p "$tree"
 if ! {
-  PATH="$bin:$PATH" cmake -S . -B "$tree" -G Ninja -DFOGZO_TESTS=ON -DFOGZO_CUDA=off \
+  PATH="$bin:$PATH" cmake -S . -B "$tree" -G Ninja -DFOGZO_TESTS=ON -DFOGZO_MODULES=ON -DFOGZO_LIBRARY=OFF -DFOGZO_CUDA=off \
     -DFOGZO_SANITIZE="$sanitize" -DCMAKE_BUILD_TYPE=Release "-DPython_EXECUTABLE=$("$python" -c 'import sys; print(sys.executable)')" \
     "-Dpybind11_DIR=$("$python" -m pybind11 --cmakedir)" "-DCMAKE_MAKE_PROGRAM=$bin/ninja" \
     "-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$PWD/$tree/out" &&

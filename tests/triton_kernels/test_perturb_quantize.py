@@ -148,6 +148,42 @@ def test_many_tensors_are_one_launch_and_equal_the_loop(count, launches):
         assert_same(got[2][i], want[2][i], f"gradient of tensor {i}")
 
 
+@pytest.mark.parametrize("sides", ["both", "plus"])
+def test_flips_of_many_tensors_are_two_launches_more(sides, launches):
+    """One chunk and several, no element, room to spare, nothing that flips."""
+    shapes = ((3, 700), (1, 5), (0, 7), (2, 1024), (4, 128))
+    rows = [tensors(shape, (shape[0], 1), seed=i) for i, shape in enumerate(shapes)]
+    ws, gs, scales = (list(column) for column in zip(*rows, strict=True))
+    gs[-1].zero_()
+    named = {**WHERE, "tensors": list(range(5)), "form": "flips", "sides": sides, "gamma": 1e-6}
+
+    def call(**more):
+        return fk.perturb_quantize_many(ws, gs, scales, MID, **named, **more)
+
+    got, want = both(call)
+    assert len(launches) - launches.count("perturb_quantize") == 2
+    assert launches[-2:] == ["count_flips", "find_flips"]
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        for name in ("base", "index", "code", "count"):
+            assert_same(getattr(a, name), getattr(b, name), f"{name} of tensor {i}")
+    room = [1500, 0, 4, 2500, 3]
+    room = [max(n, flips.index.shape[1]) for n, flips in zip(room, got, strict=True)]
+    outs = []
+    for flips, n in zip(got, room, strict=True):
+        index = torch.full((len(flips.count), n), 77)
+        outs.append(fk.Flips(flips.base.clone(), index, index.to(torch.uint8), flips.count + 5))
+    with fk.use_backend("triton"):
+        again = call(outs=outs)
+    for i, (out, flips, result) in enumerate(zip(outs, got, again, strict=True)):
+        assert result is out
+        most = flips.index.shape[1]
+        assert_same(out.count, flips.count, f"count of tensor {i}")
+        assert_same(out.index[:, :most].contiguous(), flips.index, f"index of tensor {i}")
+        assert_same(out.code[:, :most].contiguous(), flips.code, f"code of tensor {i}")
+        assert (out.index[:, most:] == -1).all()
+        assert (out.code[:, most:] == 0).all()
+
+
 def test_many_kinds_of_tensors_at_once():
     """Grids, surrogates, scales, alignments and sizes that do not share a launch."""
     kinds = (

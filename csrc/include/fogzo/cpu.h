@@ -9,6 +9,9 @@
 
 #include "fogzo/status.h"
 
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)  // the shared libraries export these functions and no others
+#endif
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -126,4 +129,7 @@ int fogzo_cpu_set_isa(const char* name);
 
 #ifdef __cplusplus
 }
+#endif
+#if defined(__GNUC__)
+#pragma GCC visibility pop
 #endif

@@ -4,6 +4,9 @@
 
 #include "fogzo/status.h"
 
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)  // the shared libraries export these functions and no others
+#endif
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,4 +22,7 @@ int fogzo_cuda_device_count(void);
 
 #ifdef __cplusplus
 }
+#endif
+#if defined(__GNUC__)
+#pragma GCC visibility pop
 #endif

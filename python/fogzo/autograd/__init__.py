@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .fake_quantize import fake_quantize
 from .integer_linear import integer_linear
+from .rotate import rotate
 
-__all__ = ["fake_quantize", "integer_linear"]
+__all__ = ["fake_quantize", "integer_linear", "rotate"]

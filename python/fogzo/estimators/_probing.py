@@ -168,7 +168,9 @@ class Probing(Estimator):
         last._losses, last._sides, last._flips = losses, sides, made.flips
         last._probed = targets, read_as_values(targets, side)
         difference, finite = self._differences.of(losses)
-        return guided.gradient(difference.to(device)), finite
+        estimate = guided.gradient(difference.to(device))
+        columns = zip(targets, estimate, strict=True)
+        return [target.from_probe_space(rows) for target, rows in columns], finite
 
     def _base_loss(self, forward: Forward, last: Last) -> Tensor:
         """0-dim: the loss without perturbation, of the rows and by the products of the probes."""
@@ -231,5 +233,4 @@ def scale_of(scaler: Any, device: torch.device) -> Tensor | None:
 
 def set_gradients(targets: Sequence[Target], estimate: Sequence[Tensor]) -> None:
     for target, gradient in zip(targets, estimate, strict=True):
-        weight = target.weight
-        weight.grad = gradient if weight.dim() else gradient.view(())
+        target.weight.grad = gradient

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
-from ._targets import InPlace, QuantTarget, Target, as_rows
+from ._targets import InPlace, QuantTarget, Target
 from .record import Guided
 
 SIDES = {"central": "both", "forward": "plus"}
@@ -36,7 +36,7 @@ class Sides:
     def __init__(self, guided: Guided, difference: str, probes: int) -> None:
         self._guided, self._which = guided, SIDES[difference]
         targets = guided.targets
-        self._weights = [as_rows(target.weight) for target in targets]
+        self._weights = [target.latent() for target in targets]
         device = self._weights[0].device
         sides = 2 if self._which == "both" else 1
         packed = sides == 2 and fk.has_kernel("probe_matmul", device.type)

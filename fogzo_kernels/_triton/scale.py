@@ -1,0 +1,33 @@
+"""A scale from what its elements sum up to: the arithmetic of the rules, DESIGN section 2."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+ROOT = tl.constexpr(0)  # factor * sqrt(mean of squares): fixed, quest
+MEAN = tl.constexpr(1)  # factor * mean of absolute values: absmean, lsq
+MAX = tl.constexpr(2)  # the largest absolute value / factor, one nextafter upward: absmax
+RANGE = tl.constexpr(3)  # the largest absolute value / factor: stretched
+
+
+@triton.jit
+def row_max(most, nan):
+    """float32 [R]: the largest of each row of [R, L] absolute values, NaN where ``nan`` is."""
+    largest = tl.max(tl.where(nan, 0.0, most), 1)
+    return tl.where(tl.max(nan.to(tl.int32), 1) > 0, float("nan"), largest)
+
+
+@triton.jit
+def scale_of(total, count, RULE: tl.constexpr, FACTOR: tl.constexpr, LEAST: tl.constexpr):
+    """float32 scales of count elements each, from float64 sums (from MAX on: largest values)."""
+    if RULE >= MAX:
+        largest = total.to(tl.float32)
+        a = tl.div_rn(largest, tl.full(largest.shape, FACTOR, tl.float32))
+        above = (a.to(tl.int32, bitcast=True) + 1).to(tl.float32, bitcast=True)
+        a = tl.where((a < float("inf")) & (RULE == MAX), above, a)
+    else:
+        mean = total / (tl.zeros(total.shape, tl.float64) + count)  # float64 division is exact
+        factor = tl.full((), FACTOR, tl.float64)
+        a = (factor * (tl.sqrt(mean) if RULE == ROOT else mean)).to(tl.float32)
+    return tl.where(a < LEAST, tl.full(a.shape, LEAST, tl.float32), a)
