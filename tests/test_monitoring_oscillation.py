@@ -36,7 +36,7 @@ def by_hand(history: list[np.ndarray], m: float) -> list[float]:
 
 
 @pytest.mark.parametrize("momentum", [0.01, 0.3, 1.0])
-@pytest.mark.parametrize("scale", ["fixed", "absmax"])
+@pytest.mark.parametrize("scale", ["fixed", "absmax", "lsq", "quest"])
 def test_it_is_the_mean_of_every_weights_frequency(momentum, scale):
     model = make(scale)
     rates, rng = Oscillation(STE(model), momentum), np.random.default_rng(3)
@@ -47,7 +47,9 @@ def test_it_is_the_mean_of_every_weights_frequency(momentum, scale):
             with torch.no_grad():
                 layer.weight += torch.from_numpy(rng.normal(0, 0.2, layer.weight.shape)).float()
             layer.quantized_weight()  # a forward: dynamic scales follow
-            codes = fk.quantize(layer.weight.detach(), layer.scale, layer.grid)
+            rows = layer.weight.detach()
+            rows = fk.hadamard(rows) if scale == "quest" else rows
+            codes = fk.quantize(rows, layer.scale.detach(), layer.grid)
             history[name].append(codes.numpy().copy())
         found.append({name: rate.item() for name, rate in rates.see().items()})
     for name in layers:

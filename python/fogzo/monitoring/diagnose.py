@@ -125,8 +125,7 @@ class _Untouched:
 
 
 def _diagnosis(est: FOGZO, last: Last, along: Last, differs: tuple[float, str] | None) -> Diagnosis:
-    targets = [] if last._guided is None else last._guided.targets
-    d = sum(target.weight.numel() for target in targets)
+    d = sum(target.weight.numel() for target in last._probed[0])
     guided = float(last.norm) > 0
     values: dict[str, Any] = {
         "repeatable": differs is None,
