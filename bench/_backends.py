@@ -9,18 +9,24 @@ import torch
 
 import fogzo_kernels as fk
 
-from ._options import BenchError
+from ._options import BenchError, require_close
 
 
 def backend_calls(
-    op: str, call: Callable[[], Any], timed: tuple[str, ...] = ("cpu",)
+    op: str,
+    call: Callable[[], Any],
+    timed: tuple[str, ...] = ("cpu",),
+    most: float = 0.0,
+    ties: float = 0.0,
 ) -> dict[str, Callable[[], Any]]:
-    """A call per usable backend, by name, each checked bit-equal to the reference's result.
+    """A call per usable backend, by name, each checked equal to the reference's result.
 
     Args:
         op: name in fk.capabilities().
-        call: runs the op on CPU tensors through the backend in force; gives a tensor or several.
+        call: runs the op through the backend in force; gives a tensor or several.
         timed: the backends wanted.
+        most, ties: as in ``require_close``: 0 for bit for bit, else what another order of a
+            float64 sum may change.
 
     Raises:
         BenchError: a backend's result differs from the reference's.
@@ -39,7 +45,9 @@ def backend_calls(
     calls = {}
     for name in wanted:
         got = _tensors(on(name)())
-        if not all(torch.equal(*pair) for pair in zip(got, expected, strict=True)):
+        if most or ties:
+            require_close(op, name, got, expected, most, ties)
+        elif not all(torch.equal(*pair) for pair in zip(got, expected, strict=True)):
             raise BenchError(f"{op}: {name} differs from the reference")
         calls[name] = on(name)
     return calls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +11,28 @@ from torch import Tensor, nn
 
 import fogzo
 
+from . import _device
+
 COUNT = 6
 WIDTH = 256
 HEAD = 64  # features of an attention head
 SEQUENCE = 64
 TOKENS = 2048
 BITS = 2
+
+
+class Size(NamedTuple):
+    """Blocks of a width, tokens of a batch, in sequences."""
+
+    blocks: int
+    width: int
+    sequence: int
+    tokens: int
+
+
+def of_device() -> Size:
+    """What DESIGN section 7 measures on the CPU, or what fills a GPU."""
+    return _device.pick(Size(COUNT, WIDTH, SEQUENCE, TOKENS), Size(4, 2048, 512, 16384))
 
 
 class Block(nn.Module):
@@ -41,7 +58,8 @@ class Block(nn.Module):
 def net(act_bits: int | None) -> nn.Sequential:
     """Quantized blocks: 2-bit mid-rise weights, a scale a channel, surrogate identity."""
     torch.manual_seed(0)
-    model = nn.Sequential(*(Block(WIDTH) for _ in range(COUNT)))
+    size = of_device()
+    model = nn.Sequential(*(Block(size.width) for _ in range(size.blocks)))
     config = fogzo.QuantConfig(bits=BITS, surrogate="identity", act_bits=act_bits)
     fogzo.quantize_(model, config)
     return model
@@ -49,8 +67,8 @@ def net(act_bits: int | None) -> nn.Sequential:
 
 def batch() -> tuple[Tensor, Tensor]:
     """Inputs and targets, [sequences, length, width]."""
-    generator = torch.Generator().manual_seed(1)
-    shape = (TOKENS // SEQUENCE, SEQUENCE, WIDTH)
+    generator, size = _device.generator(1), of_device()
+    shape = (size.tokens // size.sequence, size.sequence, size.width)
     return torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
 
 
@@ -60,7 +78,9 @@ def products(model: nn.Module) -> Callable[[], None]:
     pairs = []
     with torch.no_grad():
         for layer in layers:
-            pairs.append((torch.randn(TOKENS, layer.in_features), layer.quantized_weight()))
+            pairs.append(
+                (torch.randn(of_device().tokens, layer.in_features), layer.quantized_weight())
+            )
 
     @torch.no_grad()
     def call() -> None:
@@ -68,6 +88,11 @@ def products(model: nn.Module) -> Callable[[], None]:
             F.linear(x, weight, layer.bias)
 
     return call
+
+
+def low_bit_bar(forward: float, products: float) -> float:
+    """Most of a W2A8 step over the plain step: 1 + (2/3)(1 - f/2) + 0.06, f the products' share."""
+    return 1 + 2 / 3 * (1 - products / forward / 2) + 0.06
 
 
 def cost(forward: float, products: float, step: float) -> float:

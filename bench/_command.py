@@ -16,6 +16,7 @@ import torch
 from fogzo_kernels import _launch
 
 from . import (
+    _device,
     _plot,
     _rows,
     assemble_gradient,
@@ -116,6 +117,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--backend", choices=BACKENDS, help="of ours (default cpu)")
     what.add_argument("--model", choices=list(step.MODELS), help="for step (default: each)")
     how = parser.add_argument_group("how")
+    how.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu",
+        help="cuda: sizes that fill a GPU, times by CUDA events with the L2 cache emptied",
+    )  # fmt: skip
     how.add_argument("--threads", type=_count, default=1, help="1 (default) measures CPU time")
     how.add_argument(
         "--repeat", "--rounds", dest="repeat", type=_count, default=60,
@@ -160,7 +165,14 @@ def _tests_pass(name: str) -> bool:
     files = sorted(path for glob in BENCHES[name].TESTS for path in tests.glob(glob))
     if files and importlib.util.find_spec("pytest") is not None:
         say(f"{name}: running {', '.join(path.name for path in files)}")
-        options = ["-q", "-x", "-m", "not gpu", "-p", "no:cacheprovider"]
+        options = [
+            "-q",
+            "-x",
+            "-m",
+            "gpu" if _device.on_gpu() else "not gpu",
+            "-p",
+            "no:cacheprovider",
+        ]
         words = [sys.executable, "-m", "pytest", *options]
         return subprocess.run([*words, *files], cwd=SOURCE, stdout=sys.stderr).returncode == 0
     from fogzo_kernels import selftest
@@ -212,6 +224,10 @@ def _measure(args: argparse.Namespace, words: list[str]) -> int:
     if args.plot is not None:
         _plot.require(args.plot)
     torch.set_num_threads(args.threads)
+    if args.device == "cuda":
+        if not torch.cuda.is_available():
+            raise BenchError("--device cuda measures on a GPU: no CUDA device")
+        torch.set_default_device("cuda")
     if args.isa == "avx2" and options.compiled:
         _compile_for_avx2()
     passed: bool = True

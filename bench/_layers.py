@@ -11,10 +11,12 @@ from torch import Tensor
 import fogzo_kernels as fk
 from fogzo_kernels._reference.noise import probe_sign
 
+from . import _device
 from ._options import Options, sizes
 
 COUNT = 18
 SIZE = (768, 768)
+GPU_SIZE = (4096, 4096)  # 302M weights
 BITS = 2
 GAMMA = 1e-4
 SEED, STEP = 0, 0
@@ -54,9 +56,9 @@ class Layers:
 
 def make(op: str, options: Options) -> Layers:
     """Gaussian weights and gradients from a fixed seed, of the shape and bits asked for."""
-    count, *size = sizes(op, options.shape, (COUNT, *SIZE))
+    count, *size = sizes(op, options.shape, (COUNT, *_device.pick(SIZE, GPU_SIZE)))
     bits = options.bits or BITS
-    generator = torch.Generator().manual_seed(0)
+    generator = _device.generator()
     width = size[1]
     weights = [torch.randn(size, generator=generator) / width**0.5 for _ in range(count)]
     grads = [torch.randn(size, generator=generator) / width for _ in range(count)]
@@ -66,7 +68,7 @@ def make(op: str, options: Options) -> Layers:
 
 def sign() -> float:
     """s of probe 0 at our seed and step."""
-    return float(probe_sign(SEED, STEP, 0, torch.device("cpu")))
+    return float(probe_sign(SEED, STEP, 0, _device.current()))
 
 
 def read(layers: Layers) -> Callable[[], None]:

@@ -13,6 +13,8 @@ import torch
 from fogzo._info import versions
 from fogzo_kernels._info import cpu_name, instruction_set
 
+from . import _device
+
 SOURCE = Path(__file__).resolve().parent.parent
 
 
@@ -43,6 +45,7 @@ def origin(threads: int, command: list[str]) -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
         "cpu": cpu_name(),
+        "gpu": _device.gpu_name(),
         "cores": os.cpu_count(),
         "instruction_set": instruction_set(),
         "torch_instruction_set": torch.backends.cpu.get_cpu_capability(),

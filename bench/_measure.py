@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from . import _device
+
 Call = Callable[[], object]
 
 
@@ -40,7 +42,7 @@ def _calls_for(call: Call, tick: Callable[[], int], least_ns: int) -> int:
         count = max(2 * count, min(100 * count, count * least_ns // max(spent, 1) + 1))
 
 
-def _spread(samples: list[float]) -> Times:
+def spread(samples: list[float]) -> Times:
     ordered = sorted(samples)
     last = len(ordered) - 1
     return Times(ordered[len(ordered) // 2], ordered[round(0.1 * last)], ordered[round(0.9 * last)])
@@ -57,7 +59,7 @@ def measure(
     """Time variants against each other.
 
     Every round takes one sample of each variant, in an order shuffled by a fixed seed, so that
-    drift of the machine meets all of them alike.
+    drift of the machine meets all of them alike. On a GPU a sample is one call between two events.
 
     Args:
         variants: calls without arguments, by name.
@@ -73,6 +75,11 @@ def measure(
         >>> sorted(measure({"a": lambda: None}, threads=1, rounds=3))
         ['a']
     """
+    if _device.on_gpu():
+        from . import _events
+
+        clock_ = _events.Clock(head_start=sample_seconds > 0)
+        return _events.measure(variants, rounds=rounds, warmup=min(warmup, 3), clock=clock_)
     tick = clock(threads)
     counts = {}
     for name, call in variants.items():
@@ -90,4 +97,4 @@ def measure(
             for _ in range(count):
                 call()
             samples[name].append((tick() - start) / count / 1e9)
-    return {name: _spread(values) for name, values in samples.items()}
+    return {name: spread(values) for name, values in samples.items()}

@@ -11,9 +11,11 @@ from typing import Any
 
 import fogzo_kernels as fk
 
+from . import _device
+
 Call = Callable[..., Any]
 BACKENDS = ("cpu", "reference", "triton", "cuda")
-DTYPES = ("int8", "float32", "bfloat16")
+DTYPES = ("int8", "float32", "bfloat16", "float8_e4m3fn")
 
 
 class BenchError(Exception):
@@ -47,7 +49,7 @@ class Options:
     def backends(self, op: str, default: tuple[str, ...] = ("cpu",)) -> tuple[str, ...]:
         """The backends to measure; a named one that is not usable is an error with its reason."""
         if self.backend is None:
-            return default
+            return (_device.BACKEND["cuda"],) if _device.on_gpu() else default
         reason = fk.capabilities()[op][self.backend]
         if reason is not None:
             raise BenchError(f"{op}: --backend {self.backend} is not used: {reason}")

@@ -14,7 +14,7 @@ from ._measure import Times
 
 __all__ = ["SOURCE", "Bar", "Result", "copy_yardstick", "fastest", "ours_among", "say"]
 
-YARDSTICKS = ("read", "copy", "forward", "products")
+YARDSTICKS = ("read", "copy", "forward", "products", "roofline")
 _OURS = frozenset({"cpu", "reference", "triton", "cuda", "our", "FOGZO", "NSPSA"})
 
 
@@ -63,7 +63,11 @@ class Result:
     def peers(self) -> list[str]:
         """What ours are compared with: everything but ours and the yardsticks."""
         ours = ours_among(self.times)
-        return [name for name in self.times if name not in ours and name not in YARDSTICKS]
+        return [
+            name
+            for name in self.times
+            if name not in ours and name.partition(" ")[0] not in YARDSTICKS
+        ]
 
     def ratios(self) -> dict[str, dict[str, float]]:
         """By variant of ours, its time over each peer's."""

@@ -12,7 +12,7 @@ from ._options import BenchError
 from ._report import YARDSTICKS, ours_among
 
 Row = dict[str, Any]
-Key = tuple[str, str, int]
+Key = tuple[str, str, int, str]
 
 
 def append(path: Path, row: Row) -> None:
@@ -51,8 +51,9 @@ def load(path: Path) -> list[Row]:
 
 
 def key(row: Row) -> Key:
-    """What makes two rows runs of one measurement: op, shape and threads."""
-    return row["op"], json.dumps(row["shape"], sort_keys=True), int(row.get("threads", 1))
+    """What makes two rows runs of one measurement: op, shape, threads and GPU."""
+    shape = json.dumps(row["shape"], sort_keys=True)
+    return row["op"], shape, int(row.get("threads", 1)), row.get("gpu") or ""
 
 
 def _groups(rows: Iterable[Row]) -> dict[Key, list[Row]]:
@@ -129,7 +130,7 @@ def bars(rows: list[Row]) -> list[tuple[str, str, float, float, int]]:
     The divisor is named by the first run; another fastest peer in a later one counts alike.
     """
     found = []
-    for (op, _, _), every in _groups(rows).items():
+    for (op, *_), every in _groups(rows).items():
         runs = [run for run in every if len(run["bars"]) == len(every[0]["bars"])]
         for at, first in enumerate(runs[0]["bars"]):
             ratio = statistics.median(run["bars"][at]["ratio"] for run in runs)

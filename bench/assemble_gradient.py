@@ -11,7 +11,7 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
-from . import _layers, peers
+from . import _device, _layers, peers
 from ._backends import backend_calls
 from ._measure import measure
 from ._options import Options, require_close
@@ -26,7 +26,15 @@ TAKES = {"shape": "[weights x] N x K", "probes": "instead of 1 and 4", "backend"
 def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor]:
     differences = torch.tensor([DIFFERENCE, -1.0, 1.0, 2.0] * probes)[:probes]
     out = torch.empty(len(layers.grads), *layers.size)
-    norm = layers.norm(kind)
+    norm, outs = layers.norm(kind), list(out)
+
+    def many() -> Tensor:
+        fk.assemble_gradient_many(
+            layers.grads, layers.scales, differences, "identity", seed=_layers.SEED,
+            step=_layers.STEP, tensors=list(range(len(out))), gamma=_layers.GAMMA, norm=norm,
+            noise=kind, outs=outs,
+        )  # fmt: skip
+        return out
 
     def call() -> Tensor:
         for tensor, (grad, scale, into) in enumerate(
@@ -38,7 +46,7 @@ def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor
             )  # fmt: skip
         return out
 
-    return call
+    return _device.pick(call, many)
 
 
 def cases(options: Options) -> list[Callable[[], Result]]:
@@ -65,7 +73,10 @@ def run(kind: str, options: Options) -> Result:
         calls = backend_calls("assemble_gradient", _ours(layers, kind, probes), usable)
         variants |= {f"{name} n={probes}": call for name, call in calls.items()}
     draw: dict[str, Any] = {"seed": _layers.SEED, "step": _layers.STEP, "noise": kind}
-    u = [fk.noise(layers.size, "identity", tensor=t, **draw) for t in range(len(layers.grads))]
+    u = [
+        fk.noise(layers.size, "identity", tensor=t, device=_device.current(), **draw)
+        for t in range(len(layers.grads))
+    ]
     along, across, radius = peers.mixing(_layers.GAMMA, layers.norm(kind).item(), kind)
     mixing = (_layers.sign() * along, across, radius)
     given: dict[str, Any] = {

@@ -39,4 +39,7 @@ def run(rule: str, options: Options) -> Result:
         **options.users("compute_scale", ws=layers.weights, grid=layers.grid, rule=rule),
     }
     shape, moved = layers.about(rule=rule), 4 * layers.elements
-    return run_plain("compute_scale", options, ours, theirs, shape=shape, moved=moved, most=1e-5)
+    return run_plain(
+        "compute_scale", options, ours, theirs, shape=shape, moved=moved, most=1e-5,
+        own_order=2.0**-22,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 
 import fogzo_kernels as fk
 
-from . import peers
+from . import _device, peers
 from ._backends import backend_calls
 from ._measure import measure
 from ._options import BenchError, Options, sizes
@@ -19,6 +19,7 @@ TESTS = ("test_noise*.py",)
 ABOUT = "one tensor of u of each kind"
 TAKES = {"shape": "N x K", "backend": ""}
 SIZE = (768, 768)
+GPU_SIZE = (16384, 16384)
 
 
 def _check_distribution(name: str, u: torch.Tensor) -> None:
@@ -43,7 +44,7 @@ def run(kind: str, options: Options) -> Result:
     Returns:
         Times; no bar.
     """
-    size = sizes("noise", options.shape, SIZE)
+    size = sizes("noise", options.shape, _device.pick(SIZE, GPU_SIZE))
     out = torch.empty(size)
 
     def ours() -> torch.Tensor:

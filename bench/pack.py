@@ -9,7 +9,7 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
-from . import _layers
+from . import _device, _layers
 from . import peers_codes as peers
 from ._options import BenchError, Options, sizes
 from ._plain import run_plain
@@ -26,14 +26,14 @@ def cases(options: Options) -> list[Callable[[], Result]]:
 
 def _codes(op: str, options: Options) -> tuple[Tensor, int]:
     bits = options.bits or _layers.BITS
-    shape = sizes(op, options.shape, (_layers.COUNT, *_layers.SIZE))
+    shape = sizes(op, options.shape, (_layers.COUNT, *_device.pick(_layers.SIZE, _layers.GPU_SIZE)))
     if bits not in (2, 4, 8) or shape[-1] % (8 // bits):
         raise BenchError(
             f"{op}: --bits {bits} with rows of {shape[-1]}, expected 2, 4 or 8 and rows of whole "
             "bytes, as the peers pack them",
             2,
         )
-    generator = torch.Generator().manual_seed(0)
+    generator = _device.generator()
     return torch.randint(0, 2**bits, shape, generator=generator, dtype=torch.uint8), bits
 
 

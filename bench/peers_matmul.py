@@ -75,3 +75,70 @@ def unpacked_linear(x: Tensor, data: Tensor, scale: Tensor) -> Callable[[], Tens
         return F.linear(x, codes.float().sub_(1.5).mul_(scale))
 
     return call
+
+
+def products(
+    kind: str,
+    x: Tensor,
+    x_scale: Tensor | None,
+    codes: Tensor,
+    values: Tensor,
+    scale: Tensor,
+    grid: fogzo_kernels.Grid,
+    compiled: bool,
+) -> dict[str, Callable[[], Tensor]]:
+    """torch's products of x [M, K] with both sides' weights [2, N, K], y [2, M, N]: by name.
+
+    int8 x: sums of integers of twice the value, scaled, and bfloat16 values; float8 x: values of
+    the grid, scaled; bfloat16 x: values.
+    """
+    sides, n, k = codes.shape
+    half = (x.float() if x_scale is None else x.float() * x_scale[:, None]).bfloat16()
+    batch, weights = half.expand(sides, *x.shape), values.bfloat16()
+    calls: dict[str, Callable[[], Tensor]] = {
+        "torch.bmm, bfloat16": lambda: torch.bmm(batch, weights.mT),
+        "linear, bfloat16": lambda: F.linear(half, weights.view(sides * n, k)).view(
+            len(x), sides, n
+        ).transpose(0, 1),
+    }  # fmt: skip
+    if kind == "int8" and x_scale is not None:
+        integers = ((codes.float() + grid.v_min) * 2).to(torch.int8).view(sides * n, k)
+        row, column = x_scale[:, None], (scale.view(1, n) / 2).repeat(1, sides)
+
+        def scaled() -> Tensor:
+            return torch._int_mm(x, integers.mT) * row * column
+
+        def apart(y: Tensor) -> Tensor:
+            return y.view(len(x), sides, n).transpose(0, 1)
+
+        # Its sums alone are what is timed; multiplied by the scales they are checked.
+        calls["torch._int_mm"] = _timed(
+            lambda: torch._int_mm(x, integers.mT), lambda: apart(scaled())
+        )
+        calls["torch._int_mm, scales"] = lambda: apart(scaled())
+        if compiled:
+            fused = torch.compile(scaled, dynamic=False)
+            calls["compile torch._int_mm, scales"] = lambda: apart(fused())
+    if kind == "float8_e4m3fn":
+        numbers = (codes.float() + grid.v_min).to(x.dtype).view(sides * n, k)
+        row, column = torch.ones(len(x), 1), scale.view(1, n).repeat(1, sides)
+        calls["torch._scaled_mm"] = lambda: (
+            torch._scaled_mm(x, numbers.mT, row, column, out_dtype=torch.bfloat16)
+            .view(len(x), sides, n)
+            .transpose(0, 1)
+        )
+    return calls
+
+
+class _timed:
+    """A call to time whose first result is another's, for the check."""
+
+    def __init__(self, call: Callable[[], Tensor], first: Callable[[], Tensor]) -> None:
+        self._call, self._first = call, first
+        self._checked = False
+
+    def __call__(self) -> Tensor:
+        if self._checked:
+            return self._call()
+        self._checked = True
+        return self._first()

@@ -11,9 +11,9 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
-from . import _layers, peers
+from . import _device, _layers, peers, static
 from ._backends import backend_calls
-from ._measure import measure
+from ._measure import Times, measure
 from ._options import BenchError, Options
 from ._report import Bar, Result, copy_yardstick, fastest
 
@@ -28,6 +28,7 @@ TAKES = {
 MOST_READS = {"published": 4.0, "rademacher": 2.0}
 MORE_PROBES = 4
 EACH_FURTHER = 0.75  # of the time of one probe
+MOST_SECONDS = {1: 0.8e-3, 4: 1.8e-3}  # an H200's, of 300M weights
 
 
 def cases(options: Options) -> list[Callable[[], Result]]:
@@ -47,6 +48,14 @@ def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor
     outs = [fk.Packed(one, bits, (2 * probes, rows, cols)) for one in data]
     norm = layers.norm(kind)
 
+    def many() -> Tensor:
+        fk.perturb_quantize_many(
+            layers.weights, layers.grads, layers.scales, layers.grid, "identity",
+            seed=_layers.SEED, step=_layers.STEP, tensors=list(range(len(outs))), probes=probes,
+            gamma=_layers.GAMMA, norm=norm, noise=kind, form="packed", outs=outs,
+        )  # fmt: skip
+        return data
+
     def call() -> Tensor:
         columns = zip(layers.weights, layers.grads, layers.scales, outs, strict=True)
         for tensor, (w, grad, scale, out) in enumerate(columns):
@@ -57,7 +66,7 @@ def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor
             )  # fmt: skip
         return data
 
-    return call
+    return _device.pick(call, many)
 
 
 def _check(name: str, pair: Any, layers: _layers.Layers, kind: str) -> None:
@@ -83,7 +92,10 @@ def _peers(layers: _layers.Layers, kind: str, options: Options) -> dict[str, Cal
     along, across, radius = peers.mixing(_layers.GAMMA, layers.norm(kind).item(), kind)
     mix = (_layers.sign() * along, across, radius)
     draw: dict[str, Any] = {"seed": _layers.SEED, "step": _layers.STEP, "noise": kind}
-    u = [fk.noise(layers.size, "identity", tensor=t, **draw) for t in range(len(layers.weights))]
+    u = [
+        fk.noise(layers.size, "identity", tensor=t, device=_device.current(), **draw)
+        for t in range(len(layers.weights))
+    ]
     first = (layers.weights[0], layers.grads[0], layers.scales[0])
     _check("eager", peers.perturbed_pair(*first, u[0], *mix, layers.bits), layers, kind)
     theirs = peers.perturbers(
@@ -96,6 +108,23 @@ def _peers(layers: _layers.Layers, kind: str, options: Options) -> dict[str, Cal
     for name, call in options.users("perturb_quantize", u=u, **given).items():
         _check(name, call()[0], layers, kind)
     return {**theirs, **options.users("perturb_quantize", u=None, **given)}
+
+
+def _roofline(
+    layers: _layers.Layers, kind: str, probes: list[int], gpu: str | None
+) -> tuple[list[Bar], dict[str, Times]]:
+    """An H200's bars and what it needs at least, where that is the GPU: DESIGN section 7."""
+    name = "packed" if kind == "published" else "packed, rademacher"
+    bars, lines = [], {}
+    for n in probes:
+        least = static.least("perturb_quantize", name, f"{n} probes", layers.elements, gpu)
+        if least is None:
+            continue
+        lines[f"roofline n={n}"] = Times(least, least, least)
+        if kind == "published" and n in MOST_SECONDS:
+            most = max(MOST_SECONDS[n] * layers.elements / 300e6 / least, 1 / 0.7)
+            bars.append(Bar(f"triton n={n}", f"roofline n={n}", round(most, 4)))
+    return bars, lines
 
 
 def run(kind: str, options: Options) -> Result:
@@ -126,7 +155,8 @@ def run(kind: str, options: Options) -> Result:
         threads=options.threads,
         rounds=options.repeat,
     )
-    bars = []
+    bars, lines = _roofline(layers, kind, [1, more], _device.gpu_name())
+    times |= lines
     if "cpu n=1" in times:
         bars = [Bar("cpu n=1", "read", MOST_READS[kind])]
         if more > 1:

@@ -14,7 +14,7 @@ import torch
 
 import fogzo_kernels as fk
 
-from . import onnx_peer
+from . import _device, onnx_peer, probe_matmul_cuda
 from . import peers_matmul as peers
 from ._measure import measure
 from ._options import BenchError, Options, sizes
@@ -22,7 +22,12 @@ from ._report import Bar, Result, copy_yardstick, fastest, matmul_yardstick, say
 
 TESTS = ("test_probe_matmul*.py", "test_quantize_activation.py")
 ABOUT = "low-bit weights times activations, for all probes at once"
-TAKES = {"shape": "M x N x K", "bits": "2..8", "dtype": "int8, float32, bfloat16", "backend": ""}
+TAKES = {
+    "shape": "M x N x K",
+    "bits": "2..8",
+    "dtype": "int8, float32, bfloat16; float8_e4m3fn on a GPU",
+    "backend": "",
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ CASES = (
 
 def cases(options: Options) -> list[Callable[[], Result]]:
     """The committed cases that fit the choices, else one of that shape with no bar."""
+    if _device.on_gpu():
+        return probe_matmul_cuda.cases(options)
     m, n, k = sizes("probe_matmul", options.shape, (512, 768, 768))
     found = [
         case

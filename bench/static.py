@@ -6,6 +6,7 @@ that is not exact) ends it with exit code 1.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
 from fogzo_kernels import _launch
@@ -85,6 +86,25 @@ def bound(machine: Machine, found: Compiled, job: Work, warps: int) -> Bound:
     issued = instructions(found, job) * warps * job.programs
     rate = machine.operations.get(job.kind, 1.0)
     return Bound(job.bytes / machine.bytes, job.operations / rate, issued / machine.issue)
+
+
+def least(name: str, case: str, work_of: str, elements: int, gpu: str | None) -> float | None:
+    """Seconds that a GPU needs at least for one shape of a kernel's case, by its elements.
+
+    None where the GPU's rates are not known here, or triton is missing.
+    """
+    archs = [arch for arch, machine in MACHINES.items() if gpu and machine.name in gpu]
+    if not archs or importlib.util.find_spec("triton") is None:
+        return None
+    (kernel,) = [kernel for kernel in _launch.kernels() if kernel.name == name]
+    (chosen,) = [one for one in kernel.cases if one.name == case]
+    for job in work(kernel, chosen, archs[0]):
+        if job.shape.endswith(work_of):
+            found = compiled(kernel, chosen, archs[0])
+            rows = pick(name, archs[0])
+            whole = bound(MACHINES[archs[0]], found, job, rows.warps).least
+            return whole * elements / job.elements
+    raise KeyError(f"{name} has no work named {work_of}")
 
 
 def lines_of(kernel: Kernel, case: Case, arch: int, found: Compiled) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import fogzo
 from fogzo import recipes
 
-from . import _blocks, peers
+from . import _blocks, _device, peers
 from ._measure import measure
 from ._options import BenchError, Options
 from ._report import Bar, Result, copy_yardstick, fastest, say
@@ -53,7 +53,7 @@ class Net:
 
 def _mnist() -> Net:
     recipe = recipes.get("mnist")
-    task = recipe.task(None, torch.device("cpu"))
+    task = recipe.task(None, _device.current())
     generator = torch.Generator().manual_seed(0)
     model = recipe.model(0)
     assert isinstance(model, nn.Sequential)
@@ -68,7 +68,8 @@ def _mnist() -> Net:
 
 def _of_blocks(name: str, act_bits: int | None, **variants: Any) -> Net:
     model = _blocks.net(act_bits)
-    about = {"width": _blocks.WIDTH, "blocks": _blocks.COUNT, "tokens": _blocks.TOKENS}
+    size = _blocks.of_device()
+    about = {"width": size.width, "blocks": size.blocks, "tokens": size.tokens}
     shape = {"model": name, **about, "weights": _weights(model)}
     # a step takes a second: few samples, each of one step
     return Net(model, _blocks.batch(), F.mse_loss, shape, variants, rounds=0.25, sample_s=0.0)
@@ -105,7 +106,7 @@ TAKES = {"model": ", ".join(MODELS)}
 
 
 def cases(options: Options) -> list[Callable[[], Result]]:
-    models = [options.model] if options.model else list(MODELS)
+    models = [options.model] if options.model else _device.pick(list(MODELS), ["blocks"])
     return [partial(run, make, options) for model in models for make in MODELS[model]]
 
 
@@ -218,6 +219,10 @@ def run(make: Callable[[], Net], options: Options) -> Result:
             times[name].median for name in ("forward", "products", divisor)
         )
         bound = _blocks.cost(forward, products, step_time)
+        if _device.on_gpu():  # the other bars are the CPU's
+            bars = {}
+            if integers:
+                bars["FOGZO n = 1"] = round(_blocks.low_bit_bar(forward, products), 4)
         notes.append(f"1 + 2 (t_fwd - t_lin + t_lin / 3) / t_step: {bound:.3f} for probes in int8")
     return Result(
         op="step",

@@ -49,4 +49,5 @@ def run(options: Options) -> Result:
         shape=layers.about(),
         moved=4 * layers.elements,
         most=1e-5,
+        own_order=2.0**-22,
     )

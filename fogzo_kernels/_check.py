@@ -45,19 +45,6 @@ class View:
 
 
 @dataclass(slots=True)
-class Probing:
-    """Checked arguments that all tensors of a call share; seed to norm may be device scalars."""
-
-    noise: str
-    first_probe: int
-    probes: int
-    seed: Any
-    step: Any
-    gamma: Any
-    norm: Any
-
-
-@dataclass(slots=True)
 class Draw:
     """Checked coordinates of the noise of one tensor; seed and step are ints or device scalars."""
 
@@ -75,6 +62,13 @@ class Draw:
     def on_host(self) -> bool:
         """Whether seed and step are host integers."""
         return isinstance(self.seed, int) and isinstance(self.step, int)
+
+    def at(self, seed: Any, step: Any) -> Draw:
+        """The same coordinates at another seed and step."""
+        return Draw(
+            self.surrogate, self.noise, seed, step, self.tensor, self.first_probe, self.probes,
+            self.offset, self.row_pitch,
+        )  # fmt: skip
 
 
 def grid(op: str, value: object) -> None:
@@ -223,10 +217,12 @@ def _device_scalar(op: str, argument: str, value: Any, name: str, v: View) -> tu
     if _array.kind(value) is None:
         return value, False
     dtype(op, argument, value, name)
-    shape(op, argument, value, ())
-    if _array.device_type(value) == "cpu":
+    if value.shape != ():
+        shape(op, argument, value, ())
+    device = _array.device_type(value)
+    if device == "cpu":
         return value.item(), False
-    if _array.device_type(value) != v.device:
+    if device != v.device:
         fail(op, argument, f"is on {value.device}", f"cpu or {v.device}")
     return value, True
 
@@ -247,31 +243,19 @@ def _number(op: str, argument: str, value: Any, name: str, high: float, text: st
     return value if on_device else number(op, argument, value, 0.0, high, text)
 
 
-def probing(
-    op: str,
-    v: View,
-    *,
-    noise: str,
-    seed: Any,
-    step: Any,
-    first_probe: Any = 0,
-    probes: Any = 1,
-    gamma: Any = 0.0,
-    norm: Any = 0.0,
-) -> Probing:
-    """What the tensors of a call share; ``v`` is the first of them."""
-    _surrogate.check(op, "identity", noise)
+def scalars(
+    op: str, v: View, seed: Any, step: Any, gamma: Any = 0.0, norm: Any = 0.0
+) -> tuple[Any, Any, Any, Any]:
+    """Checked seed, step, gamma and norm, each a host number or a 0-dim array on v's device."""
     text = "an int of 64 bits or a 0-dim int64 array"
     seed = _integer(op, "seed", seed, -(2**63), 2**64, text, v)
-    if isinstance(seed, int):
+    if type(seed) is int:
         seed %= 2**64
     step = _integer(op, "step", step, 0, WORD, "an int in 0..2^32-1 or a 0-dim int64 array", v)
-    first_probe = integer(op, "first_probe", first_probe, 0, WORD, "an int in 0..2^32-1")
-    probes = integer(op, "probes", probes, 1, WORD - first_probe + 1, "an int >= 1")
     gamma = _number(op, "gamma", gamma, "float64", 1.0, "a float in [0, 1]", v)
     text = "a number >= 0 or a 0-dim float32 array"
     norm = _number(op, "norm", norm, "float32", math.nan, text, v)
-    return Probing(noise, first_probe, probes, seed, step, gamma, norm)
+    return seed, step, gamma, norm
 
 
 def draw(
@@ -279,16 +263,22 @@ def draw(
     v: View,
     grid: Grid | None,
     surrogate: str | None,
-    shared: Probing,
+    noise: str,
+    probes: Any,
+    first_probe: Any,
     tensor: Any,
     offset: Any = 0,
     row_pitch: Any = None,
 ) -> Draw:
-    """The coordinates of a tensor's noise; surrogate None is the grid's default."""
+    """The coordinates of a tensor's noise but for seed and step, which are 0 here.
+
+    surrogate None is the grid's default.
+    """
     if surrogate is None:
         surrogate = "identity" if grid is None else grid.default_surrogate
-    noise = shared.noise
     _surrogate.check(op, surrogate, noise, grid)
+    first_probe = integer(op, "first_probe", first_probe, 0, WORD, "an int in 0..2^32-1")
+    probes = integer(op, "probes", probes, 1, WORD - first_probe + 1, "an int >= 1")
     tensor = integer(op, "tensor", tensor, 0, WORD - 1, "an int in 0..2^32-2")
     offset = integer(op, "offset", offset, 0, MAX_ELEMENTS + 1, "an int in 0..2^35")
     pitch = v.cols
@@ -299,8 +289,7 @@ def draw(
         if v.rows * v.cols and offset + (v.rows - 1) * pitch + v.cols > MAX_ELEMENTS:
             got = f"is {offset} with row_pitch {pitch} and {v.rows} rows of {v.cols}"
             fail(op, "offset", got, "element numbers below 2^35")
-    first, probes = shared.first_probe, shared.probes
-    return Draw(surrogate, noise, shared.seed, shared.step, tensor, first, probes, offset, pitch)
+    return Draw(surrogate, noise, 0, 0, tensor, first_probe, probes, offset, pitch)
 
 
 def sequence(op: str, argument: str, value: Any, length: int | None, like: str = "") -> list[Any]:

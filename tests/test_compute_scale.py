@@ -124,7 +124,7 @@ def test_absmax_keeps_every_maximum_in_range(grid):
 def test_floors():
     zero = torch.zeros(2, 4)
     grid = fk.Grid("ternary")
-    for rule in ("fixed", "lsq", "quest"):
+    for rule in ("fixed", "lsq", "quest", "stretched"):
         assert fk.compute_scale(zero, grid, rule).tolist() == [[2.0**-100]] * 2
     for rule in ("absmean", "absmax"):
         got = fk.compute_scale(zero, grid, rule)

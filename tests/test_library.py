@@ -29,7 +29,19 @@ PACKED = fk.pack(CODES, 3)
 FLIPS = fk.perturb_quantize(W, GRAD, SCALE, GRID, form="flips", **GUIDED)
 X, DIFFERENCES = torch.randn(5, 21), torch.tensor([0.5, -0.25])
 MATMUL = (SCALE, *KIND, torch.randn(6), None)
+# A weight, one of another grid and shape, and a parameter without a grid.
+MANY = ([W, GRAD[0], W[:2]], [GRAD, W[0], GRAD[:2]], [SCALE, torch.tensor(0.4), torch.ones(2, 1)])
+TWO = tuple(arrays[:2] for arrays in MANY)
 FLIP_PARTS = (FLIPS.base, FLIPS.index, FLIPS.code, FLIPS.count)
+
+
+def many(n: int) -> tuple[Any, ...]:
+    """Grids, places and shared numbers of the first n of MANY."""
+    kinds, bits = [GRID.kind, "sign", ""], [GRID.bits, 0, 0]
+    names = ["clipped", "hardtanh", "identity"]
+    places = names[:n], [2, 0, 7][:n], [0, 3, 0][:n], [-1, 40, -1][:n]
+    return kinds[:n], bits[:n], *places, -1, None, 3, None, 1, "published", *GUIDE
+
 
 # registered operation -> arguments that each branch of its fake needs
 SAMPLES: dict[str, list[tuple[Any, ...]]] = {
@@ -62,6 +74,14 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
     ]
     + [(W, GRAD, SCALE, None, None, "identity", *DRAW[1:], *GUIDE, 1, "both", "values", False)],
     "perturb_quantize_flips": [(W, GRAD, SCALE, *KIND, *DRAW, *GUIDE, 2, "both")],
+    "perturb_quantize_many": [
+        (*MANY, *many(3), 2, "both", "values", True),
+        (*MANY, *many(3), 2, "plus", "values", False),
+        (*TWO, *many(2), 2, "both", "codes", False),
+        (*TWO, *many(2), 1, "both", "packed", True),
+    ],
+    "perturb_quantize_many_flips": [(*TWO, *many(2), 2, "both")],
+    "assemble_gradient_many": [(*MANY[1:3], DIFFERENCES, *many(3)[2:])],
     "probe_matmul": [
         (X, CODES, *MATMUL, None),
         (X.bfloat16(), PACKED.data, *MATMUL, [6, 21]),
@@ -116,7 +136,7 @@ def test_opcheck(name, args):
 
 @pytest.mark.parametrize(("name", "args"), CASES, ids=IDS)
 def test_on_meta_tensors_only_shapes_and_types_come_out(name, args):
-    if name == "perturb_quantize_flips":
+    if name.endswith("_flips") and name.startswith("perturb"):
         pytest.skip("its result has as many columns as there are flips")
 
     def to_meta(value: Any) -> Any:
@@ -178,6 +198,38 @@ def test_flips_compile_where_torch_allows_shapes_that_depend_on_data():
 
     with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
         assert_equal(compiled(call)(), call())
+
+
+@pytest.mark.parametrize("form", ["packed", "flips"])
+def test_many_tensors_are_one_node_of_a_graph(form):
+    """One launch for all of them, as in eager mode, whose counts and bits it gives."""
+    nodes = []
+
+    def keep(graph: Any, inputs: Any) -> Any:
+        nodes.extend(str(n.target) for n in graph.graph.nodes if "fogzo" in str(n.target))
+        return graph
+
+    def call(counts: torch.Tensor) -> Any:
+        g = fk.assemble_gradient_many(
+            [GRAD, W], [SCALE, SCALE], DIFFERENCES, "clipped", tensors=[4, 2], outs=[None, OUT],
+            seed=1, step=2, gamma=0.5, norm=1.0,
+        )  # fmt: skip
+        return g, fk.perturb_quantize_many(
+            [W, GRAD], [g[0], W], [SCALE, SCALE], [GRID, fk.Grid("ternary")], tensors=[4, 2],
+            seed=1, step=2, gamma=0.5, norm=1.0, form=form, row_pitches=[None, 30],
+            flip_counts=counts,
+        )  # fmt: skip
+
+    OUT = torch.full_like(W, 7.0)
+    results = []
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        for run in (call, torch.compile(call, fullgraph=True, backend=keep)):
+            counts = torch.full((2, 2), -1)
+            results.append((run(counts), counts, OUT.clone()))
+    assert len(nodes) == 2, nodes
+    assert int(results[0][1].min()) > 0
+    assert_equal(*results)
 
 
 def test_outputs_and_counts_are_written():

@@ -101,6 +101,36 @@ def perturb_quantize_flips(w: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tenso
     )
 
 
+def perturb_quantize_many(
+    ws: list[Tensor],
+    grads: list[Tensor],
+    scales: list[Tensor],
+    grids: list[str],
+    bits: list[int],
+    *rest: Any,
+) -> tuple[list[Tensor], Tensor]:
+    probes, sides, form, count_flips = rest[-4:]
+    results = [
+        perturb_quantize(w, w, w, kind or None, count or None, probes, sides, form, False)[0]
+        for w, kind, count in zip(ws, grids, bits, strict=True)
+    ]
+    count = probes * (2 if sides == "both" else 1)
+    shape = (len(ws), count) if count_flips else (0,)
+    return results, ws[0].new_empty(shape, dtype=torch.int64)
+
+
+def perturb_quantize_many_flips(
+    ws: list[Tensor], *rest: Any
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    parts = [perturb_quantize_flips(w, *rest) for w in ws]
+    base, index, code, count = (list(column) for column in zip(*parts, strict=True))
+    return base, index, code, count
+
+
+def assemble_gradient_many(grads: list[Tensor], *rest: Any) -> list[Tensor]:
+    return [grad.new_empty(grad.shape) for grad in grads]
+
+
 def probe_matmul(
     x: Tensor,
     codes: Tensor,

@@ -207,6 +207,98 @@ def perturb_quantize_flips(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return flips.base, flips.index, flips.code, flips.count
 
 
+EACH = "str[] surrogates, SymInt[] tensors, SymInt[] offsets, SymInt[] row_pitches"
+SHARED = (
+    "SymInt seed, Tensor? seed_array, SymInt step, Tensor? step_array, SymInt first_probe, "
+    f"str noise, {GUIDE}"
+)
+PERTURB_MANY = (
+    "Tensor[] ws, Tensor[] grads, Tensor[] scales, str[] grids, int[] bits, "
+    f"{EACH}, {SHARED}, SymInt probes, str sides"
+)
+
+
+def many_of(
+    surrogates: list[str],
+    tensors: list[int],
+    offsets: list[int],
+    row_pitches: list[int],
+    seed: int,
+    seed_array: Tensor | None,
+    step: int,
+    step_array: Tensor | None,
+    first_probe: int,
+    noise: str,
+    *guide: Any,
+) -> dict[str, Any]:
+    """EACH and SHARED as the named arguments of a public operation; a pitch of -1 is None."""
+    return {
+        "surrogates": surrogates,
+        "tensors": tensors,
+        "offsets": offsets,
+        "row_pitches": [None if pitch < 0 else pitch for pitch in row_pitches],
+        "seed": either(seed, seed_array),
+        "step": either(step, step_array),
+        "first_probe": first_probe,
+        "noise": noise,
+        **guide_of(*guide),
+    }
+
+
+def grids_of(grids: list[str], bits: list[int]) -> list[Grid | None]:
+    """By kind, "" for None, and bits, 0 where the kind takes none."""
+    pairs = zip(grids, bits, strict=True)
+    return [grid_of(kind, count or None) if kind else None for kind, count in pairs]
+
+
+def perturb_many(
+    ws: list[Tensor],
+    grads: list[Tensor],
+    scales: list[Tensor],
+    grids: list[str],
+    bits: list[int],
+    *rest: Any,
+    form: str,
+    flip_counts: Tensor | None = None,
+) -> list[Any]:
+    *each, probes, sides = rest
+    results: list[Any] = fk.perturb_quantize_many(
+        ws, grads, scales, grids_of(grids, bits), **many_of(*each), probes=probes, sides=sides,
+        form=form, flip_counts=flip_counts,
+    )  # fmt: skip
+    return results
+
+
+@operation(f"{PERTURB_MANY}, str form, bool count_flips", "(Tensor[] results, Tensor flip_counts)")
+def perturb_quantize_many(*args: Any) -> tuple[list[Tensor], Tensor]:
+    """flip_counts is empty, [0], where it is not asked for."""
+    *rest, probes, sides, form, count_flips = args
+    ws = args[0]
+    count = probes * (2 if sides == "both" else 1)
+    counts = ws[0].new_empty((len(ws), count) if count_flips else (0,), dtype=torch.int64)
+    wanted = counts if count_flips else None
+    results = perturb_many(*rest, probes, sides, form=form, flip_counts=wanted)
+    return [one.data if isinstance(one, Packed) else one for one in results], counts
+
+
+@operation(PERTURB_MANY, "(Tensor[] base, Tensor[] index, Tensor[] code, Tensor[] count)")
+def perturb_quantize_many_flips(
+    *args: Any,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    flips = perturb_many(*args, form="flips")
+    bases, indices = [one.base for one in flips], [one.index for one in flips]
+    return bases, indices, [one.code for one in flips], [one.count for one in flips]
+
+
+@operation(f"Tensor[] grads, Tensor[] scales, Tensor differences, {EACH}, {SHARED}", "Tensor[]")
+def assemble_gradient_many(
+    grads: list[Tensor], scales: list[Tensor], differences: Tensor, *each: Any
+) -> list[Tensor]:
+    where = many_of(*each)
+    gs: list[Tensor] = fk.assemble_gradient_many(grads, scales, differences, **where)
+    return gs
+
+
 MATMUL = f"Tensor scale, {GRID}, Tensor? bias, Tensor? x_scale"
 
 

@@ -192,13 +192,17 @@ def perturb_quantize(
     result, counts = OPS.perturb_quantize(*args, form, flip_count is not None)
     if flip_count is not None:
         written(op, counts, flip_count, "flip_count")
+    return sides_of(op, result, w, grid, form, out)
+
+
+def sides_of(op: str, result: Tensor, w: Tensor, grid: Grid | None, form: str, out: Any) -> Any:
+    """All sides of a weight, as bytes for form "packed", in the form that was asked for."""
     if form != "packed" or grid is None:
         return written(op, result, out)
     if out is not None:
         written(op, result, out.data, "out.data")
         return out
-    count = (2 if sides == "both" else 1) * probes
-    return Packed(result, grid.storage_bits, (count, *w.shape))
+    return Packed(result, grid.storage_bits, (result.shape[0], *w.shape))
 
 
 def flips(op: str, args: tuple[Any, ...], flip_count: Tensor | None, out: Any) -> Flips:
@@ -211,6 +215,28 @@ def flips(op: str, args: tuple[Any, ...], flip_count: Tensor | None, out: Any) -
     return Flips(base, index, code, count)
 
 
+def each_of(
+    op: str, n: int, like: str, surrogates: Any, tensors: Any, offsets: Any, row_pitches: Any
+) -> tuple[list[Any], ...]:
+    """The arguments of ``operations.EACH``."""
+    pitches = _check.each(op, "row_pitches", row_pitches, n, like)
+    return (
+        _check.each(op, "surrogates", surrogates, n, like),
+        _check.sequence(op, "tensors", tensors, n, like),
+        _check.each(op, "offsets", offsets, n, like),
+        [-1 if pitch is None else pitch for pitch in pitches],
+    )
+
+
+def shared_of(
+    op: str, seed: Any, step: Any, gamma: Any, norm: Any, first_probe: int = 0,
+    noise: str = "published",
+) -> tuple[Any, ...]:  # fmt: skip
+    """The arguments of ``operations.SHARED``."""
+    seeds, steps = number(op, "seed", seed), number(op, "step", step)
+    return *seeds, *steps, first_probe, noise, *real(gamma), *real(norm)
+
+
 def perturb_quantize_many(
     ws: Any,
     grads: Any,
@@ -219,33 +245,60 @@ def perturb_quantize_many(
     surrogates: Any = None,
     *,
     tensors: Any,
+    probes: int = 1,
+    form: str = "values",
+    sides: str = "both",
     offsets: Any = 0,
     row_pitches: Any = None,
     flip_counts: Any = None,
     outs: Any = None,
     **shared: Any,
 ) -> list[Any]:
-    """The loop, which it equals bit for bit."""
     op = "perturb_quantize_many"
-    n = len(_check.sequence(op, "ws", ws, None))
-    lists = {"grads": grads, "scales": scales, "tensors": tensors}
-    columns = [_check.sequence(op, name, value, n, "ws") for name, value in lists.items()]
-    each = {"grids": grids, "surrogates": surrogates, "offsets": offsets,
-            "row_pitches": row_pitches, "outs": outs}  # fmt: skip
-    columns += [_check.each(op, name, value, n, "ws") for name, value in each.items()]
-    counts: list[Any] = [None] * n
-    if flip_counts is not None:
-        flip_counts.zero_()  # for the tensors without a grid
-        rows = zip(columns[3], flip_counts.unbind(), strict=True)
-        counts = [None if grid is None else row for grid, row in rows]
-    columns.append(counts)
-    return [
-        perturb_quantize(
-            w, g, a, grid, name, tensor=t, offset=offset, row_pitch=pitch, flip_count=flip_count,
-            out=out, **shared,
+    ws = _check.sequence(op, "ws", ws, None)
+    n = len(ws)
+    arrays = (
+        ws,
+        _check.sequence(op, "grads", grads, n, "ws"),
+        _check.sequence(op, "scales", scales, n, "ws"),
+    )
+    _check.choice(op, "form", form, ("values", "codes", "packed", "flips"))
+    grids = _check.each(op, "grids", grids, n, "ws")
+    kinds = [("", 0) if grid is None else grid_of(op, grid) for grid in grids]
+    names = [
+        name or ("identity" if grid is None else grid.default_surrogate)
+        for name, grid in zip(
+            _check.each(op, "surrogates", surrogates, n, "ws"), grids, strict=True
         )
-        for w, g, a, t, grid, name, offset, pitch, out, flip_count in zip(ws, *columns, strict=True)
-    ]  # fmt: skip
+    ]
+    args = (
+        *arrays,
+        [kind for kind, _ in kinds],
+        [bits or 0 for _, bits in kinds],
+        *each_of(op, n, "ws", names, tensors, offsets, row_pitches),
+        *shared_of(op, **shared),
+        probes,
+        sides,
+    )
+    outs = _check.each(op, "outs", outs, n, "ws")
+    if form == "flips":
+        return flips_of_many(op, args, flip_counts, outs)
+    results, counts = OPS.perturb_quantize_many(*args, form, flip_counts is not None)
+    if flip_counts is not None:
+        written(op, counts, flip_counts, "flip_counts")
+    rows = zip(results, ws, grids, outs, strict=True)
+    return [sides_of(op, result, w, grid, form, out) for result, w, grid, out in rows]
+
+
+def flips_of_many(
+    op: str, args: tuple[Any, ...], flip_counts: Tensor | None, outs: list[Any]
+) -> list[Flips]:
+    if any(out is not None for out in outs):
+        _check.fail(op, "outs", "is given with form 'flips' under torch.compile", "None")
+    columns = OPS.perturb_quantize_many_flips(*args)
+    if flip_counts is not None:
+        written(op, torch.stack(columns[3]), flip_counts, "flip_counts")
+    return [Flips(*parts) for parts in zip(*columns, strict=True)]
 
 
 def probe_matmul(
@@ -302,19 +355,14 @@ def assemble_gradient_many(
     outs: Any = None,
     **shared: Any,
 ) -> list[Tensor]:
-    """The loop, which it equals bit for bit."""
     op = "assemble_gradient_many"
-    n = len(_check.sequence(op, "grads", grads, None))
-    lists = {"scales": scales, "tensors": tensors}
-    columns = [_check.sequence(op, name, value, n, "grads") for name, value in lists.items()]
-    each = {"surrogates": surrogates, "offsets": offsets, "row_pitches": row_pitches, "outs": outs}
-    columns += [_check.each(op, name, value, n, "grads") for name, value in each.items()]
-    return [
-        assemble_gradient(
-            g, a, differences, name, tensor=t, offset=offset, row_pitch=pitch, out=out, **shared
-        )
-        for g, a, t, name, offset, pitch, out in zip(grads, *columns, strict=True)
-    ]
+    grads = _check.sequence(op, "grads", grads, None)
+    n = len(grads)
+    scales = _check.sequence(op, "scales", scales, n, "grads")
+    each = each_of(op, n, "grads", surrogates, tensors, offsets, row_pitches)
+    gs = OPS.assemble_gradient_many(grads, scales, differences, *each, *shared_of(op, **shared))
+    outs = _check.each(op, "outs", outs, n, "grads")
+    return [written(op, g, out) for g, out in zip(gs, outs, strict=True)]
 
 
 def hadamard(x: Tensor, block: int = 128, *, out: Tensor | None = None) -> Tensor:

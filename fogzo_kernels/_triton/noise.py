@@ -33,17 +33,20 @@ def scaled_noise(
     RADIUS: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """e * u in bins, float32 [8, LANES], of the tiles that start at number ``tile``."""
+    """e * u in bins, float32 [8, LANES], of the T tiles from number ``tile`` on, T = 1, 2, 4 .."""
     lane = tl.arange(0, LANES).to(tl.uint32)
     row = tl.arange(0, 8)[:, None]
-    tile = tile.to(tl.uint32)  # below 2^25
+    tile = tile.to(tl.uint32)  # below 2^25, a multiple of T
     if NOISE == RADEMACHER:
-        tiles = tile + lane // 128  # [LANES]
-        block = (tiles // 16) * 128 + lane % 128
+        # The T tiles are neighbours of the 16 that share 128 blocks: drawn once for all T.
+        tl.static_assert(LANES <= 512, "tiles of more than one word of a block")
+        block = (tile // 16) * 128 + tl.arange(0, 128).to(tl.uint32)
         c0, c1, c2, c3 = philox(key0, key1, block, probe, step, tensor)
-        part = (tiles % 16).to(tl.int32)  # its 8 of the block's 128 bits
+        part = tile % 16  # of the first tile; each has 8 of the block's 128 bits
         word = tl.where(part < 8, tl.where(part < 4, c0, c1), tl.where(part < 12, c2, c3))
-        bit = (word[None, :] >> ((part % 4) * 8)[None, :].to(tl.uint32)) >> row.to(tl.uint32)
+        word = word >> (part % 4 * 8)
+        word = tl.gather(word, (lane % 128).to(tl.int32), 0)  # a broadcast would draw them again
+        bit = (word >> (lane // 128 * 8))[None, :] >> row.to(tl.uint32)
         e = tl.full((), RADIUS, tl.float32)
         eu = tl.where((bit & 1) == 1, -e, e)
     else:

@@ -30,12 +30,13 @@ def segments(view: View, draw: Draw) -> tuple[int, int, int]:
 
 
 def programs_of(view: View, draw: Draw, tiles: int) -> int:
-    """Programs of a segment: of the one that touches the most tiles."""
+    """Programs of a segment: of the one that touches the most runs of so many tiles."""
     count, length, pitch = segments(view, draw)
-    before = draw.offset % TILE
-    if count > 1 and pitch % TILE:
-        before = TILE - 1
-    return -(-((before + length - 1) // TILE + 1) // tiles)
+    run = TILE * tiles
+    before = draw.offset % run
+    if count > 1 and pitch % run:
+        before = run - 1
+    return (before + length - 1) // run + 1
 
 
 def group_of(view: View) -> int:

@@ -1,7 +1,8 @@
 """Which elements a program has: tiles of 1,024 element numbers of one of many tensors.
 
 A tensor whose rows follow each other in the numbering (row_pitch = columns) is one segment, else
-each row is one. Programs are numbered through all tensors: tensor, then segment, then T tiles.
+each row is one. Programs are numbered through all tensors: tensor, then segment, then T tiles from
+a multiple of T on.
 Columns of the table, int64, one row a tensor, are those of ``table.COLUMNS``.
 """
 
@@ -91,7 +92,7 @@ def place(row, program, TILES: tl.constexpr, ALIGNED: tl.constexpr):
     number = inside // programs
     length = size_at(row, SEGMENT, ALIGNED)
     first = size_at(row, OFFSET, ALIGNED) + number * size_at(row, PITCH, ALIGNED)
-    tile = first // 1024 + (inside - number * programs) * TILES
+    tile = (first // (1024 * TILES) + inside - number * programs) * TILES
     lead = number * length + tile * 1024 - first
     low = tl.maximum(tl.minimum(first - tile * 1024, TILES * 1024), 0).to(tl.int32)
     high = tl.maximum(tl.minimum(first + length - tile * 1024, TILES * 1024), 0).to(tl.int32)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _array, _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 
 
 @_dispatch.operation
@@ -57,20 +57,13 @@ def assemble_gradient(
     Source: Yang & Aamodt, arXiv 2510.23926; docs/algorithm.md.
     """
     op = "assemble_gradient"
-    v = _check.weight(op, grad, scale, name="grad", differences=differences, out=out)
-    shared = _check.probing(
-        op,
-        v,
-        noise=noise,
-        seed=seed,
-        step=step,
-        first_probe=first_probe,
-        probes=_probes(op, differences),
-        gamma=gamma,
-        norm=norm,
-    )
-    place = tensor, offset, row_pitch
-    call = _prepare(op, v, grad, scale, differences, surrogate, place, out, shared)
+    numbers = first_probe, tensor, offset, row_pitch
+    plan = _plan_of(op, grad, scale, differences, (noise, surrogate), numbers)
+    v = plan.view
+    scalars = _check.scalars(op, v, seed, step, gamma, norm)
+    if out is not None:
+        _check_out(op, grad, scale, differences, v, out)
+    call = _call(plan, grad, scale, differences, scalars)
     return _dispatch.call(op, v.kind, v.device, (), (scale,), out=out, **call)
 
 
@@ -129,24 +122,18 @@ def assemble_gradient_many(
         outs,
         strict=True,
     )
-    first = grads[0]
-    view = _check.view(op, "grad", first, differences=differences)
-    shared = _check.probing(
-        op,
-        view,
-        noise=noise,
-        seed=seed,
-        step=step,
-        first_probe=first_probe,
-        probes=_probes(op, differences),
-        gamma=gamma,
-        norm=norm,
-    )
-    calls = []
-    for grad, scale, surrogate, tensor, offset, row_pitch, out in columns:
-        v = _check.weight(op, grad, scale, name="grad", first=first, out=out)
-        place = tensor, offset, row_pitch
-        calls.append(_prepare(op, v, grad, scale, differences, surrogate, place, out, shared))
+    plans: list[_Plan] = []
+    calls: list[dict[str, Any]] = []
+    for grad, scale, surrogate, *place, out in columns:
+        numbers = (first_probe, *place)
+        plan = _plan_of(op, grad, scale, differences, (noise, surrogate), numbers)
+        if not plans:
+            view = plan.view
+            scalars = _check.scalars(op, view, seed, step, gamma, norm)
+        if out is not None:
+            _check_out(op, grad, scale, differences, plan.view, out)
+        plans.append(plan)
+        calls.append(_call(plan, grad, scale, differences, scalars))
     if any(out is not None for out in outs):
         written = {f"outs[{i}]": out for i, out in enumerate(outs)}
         read = {f"scales[{i}]": call["scale"] for i, call in enumerate(calls)}
@@ -159,38 +146,66 @@ def assemble_gradient_many(
     return list(results)
 
 
-def _probes(op: str, differences: Any) -> int:
+class _Plan(NamedTuple):
+    view: _check.View
+    draw: _check.Draw  # at seed and step 0
+
+
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _plan_of(
+    op: str,
+    grad: Any,
+    scale: Any,
+    differences: Any,
+    names: tuple[Any, ...],
+    numbers: tuple[Any, ...],
+) -> _Plan:
+    arrays = _array.signature(grad), _array.signature(scale), _array.signature(differences)
+    key = *arrays, names, _plans.exact(*numbers)
+    return _PLANS.find(key, _checked, op, grad, scale, differences, *names, *numbers)
+
+
+def _checked(
+    op: str,
+    grad: Any,
+    scale: Any,
+    differences: Any,
+    noise: str,
+    surrogate: str,
+    *numbers: Any,
+) -> _Plan:
+    """Check one tensor's own arguments and what it shares with others, but for outputs."""
+    v = _check.weight(op, grad, scale, name="grad", differences=differences)
     _check.dtype(op, "differences", differences, "float32", "float64")
     shape = differences.shape
     if len(shape) != 1 or shape[0] < 1:
         got = f"has shape {tuple(shape)}"
         _check.fail(op, "differences", got, "(n,) with n >= 1 probes")
-    return int(shape[0])
+    probes = int(shape[0])
+    return _Plan(v, _check.draw(op, v, None, surrogate, noise, probes, *numbers))
 
 
-def _prepare(
-    op: str,
-    v: _check.View,
-    grad: Any,
-    scale: Any,
-    differences: Any,
-    surrogate: str,
-    place: tuple[Any, Any, Any],
-    out: Any,
-    shared: _check.Probing,
+def _check_out(op: str, grad: Any, scale: Any, differences: Any, v: _check.View, out: Any) -> None:
+    """Refuse an output of another kind, device, shape or dtype, or where an input lies."""
+    _check.view(op, "grad", grad, out=out)
+    _outputs.out(op, out, v.shape, "float32")
+    _outputs.no_overlap(op, out, same=True, grad=grad)
+    _outputs.no_overlap(op, out, scale=scale, differences=differences)
+
+
+def _call(
+    plan: _Plan, grad: Any, scale: Any, differences: Any, scalars: tuple[Any, Any, Any, Any]
 ) -> dict[str, Any]:
-    """Check one tensor's own arguments: the call that a backend takes, without the output."""
-    draw = _check.draw(op, v, None, surrogate, shared, *place)
-    if out is not None:
-        _outputs.out(op, out, v.shape, "float32")
-        _outputs.no_overlap(op, out, same=True, grad=grad)
-        _outputs.no_overlap(op, out, scale=scale, differences=differences)
+    """The call that a backend takes, without the output."""
+    seed, step, gamma, norm = scalars
     return {
         "grad": grad,
         "scale": scale,
         "differences": differences,
-        "draw": draw,
-        "gamma": shared.gamma,
-        "norm": shared.norm,
-        "view": v,
+        "draw": plan.draw.at(seed, step),
+        "gamma": gamma,
+        "norm": norm,
+        "view": plan.view,
     }

@@ -12,8 +12,43 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return "this release has no CUDA kernel for it" if backend == "cuda" else None
 
 
-def assemble_gradient_cpu(out: Any, **call: Any) -> Any:
-    return _run("assemble_gradient", [call], [out])[0]
+def assemble_gradient_cpu(
+    grad: Any,
+    scale: Any,
+    differences: Any,
+    draw: Draw,
+    gamma: float,
+    norm: float,
+    view: View,
+    out: Any,
+) -> Any:
+    result = _array.empty(view.shape, "float32", view.kind) if out is None else out
+    kept: list[Any] = [_array.float32(differences)]  # copies must outlive the launch
+    status = _native.cpu().assemble_gradient(
+        _array.address(grad, kept),
+        _array.address(scale, kept),
+        _array.address(kept[0], kept),
+        _array.pointer(result),
+        _native.table(draw.surrogate, draw.noise, "cpu"),
+        view.rows,
+        view.cols,
+        view.scale_rows,
+        view.scale_cols,
+        draw.offset,
+        draw.row_pitch,
+        _surrogate.number(draw.surrogate),
+        _surrogate.noise_number(draw.noise),
+        draw.probes,
+        draw.first_probe,
+        draw.seed,
+        draw.step,
+        draw.tensor,
+        gamma,
+        norm,
+        _array.threads(),
+    )
+    _native.raise_on("assemble_gradient", "_cpu", status)
+    return result
 
 
 def assemble_gradient_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:

@@ -111,10 +111,11 @@ def fake_quantize_backward(
             got = f"is {limit!r} with surrogate {surrogate!r}"
             _check.fail(op, "limit", got, "a number over 0, and surrogate 'clipped'")
     limited = {} if limit is None else {"limit": limit}
-    _outputs.out(op, out, v.shape, "float32")
-    _outputs.no_overlap(op, out, same=True, grad=grad)
-    _outputs.no_overlap(op, out, w=w, scale=scale)
-    grad_w, grad_scale = _dispatch.call(
+    if out is not None:
+        _outputs.out(op, out, v.shape, "float32")
+        _outputs.no_overlap(op, out, same=True, grad=grad)
+        _outputs.no_overlap(op, out, w=w, scale=scale)
+    result: tuple[Any, Any] = _dispatch.call(
         op,
         v.kind,
         v.device,
@@ -130,4 +131,4 @@ def fake_quantize_backward(
         view=v,
         **limited,
     )
-    return grad_w, grad_scale
+    return result

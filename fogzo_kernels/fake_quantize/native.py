@@ -51,7 +51,8 @@ def fake_quantize_backward_cpu(
     result = out[0] if out is not None else _array.empty(view.shape, "float32", view.kind)
     grad_scale = None
     if needs_scale_grad:
-        grad_scale = _array.zeros(tuple(scale.shape), "float32", view.kind)
+        make = _array.empty if view.rows * view.cols else _array.zeros  # no element, no sum
+        grad_scale = make(tuple(scale.shape), "float32", view.kind)
     status = _native.cpu().fake_quantize_backward(
         _array.address(grad, kept),
         _array.address(w, kept),

@@ -63,8 +63,9 @@ def noise(
     elif device is None:
         device = "cpu"
     v = _check.shape_view(op, shape, kind, _array.place(op, device, kind))
-    shared = _check.probing(op, v, noise=noise, seed=seed, step=step, first_probe=probe)
-    draw = _check.draw(op, v, None, surrogate, shared, tensor, offset, row_pitch)
+    seed, step, _, _ = _check.scalars(op, v, seed, step)
+    draw = _check.draw(op, v, None, surrogate, noise, 1, probe, tensor, offset, row_pitch)
+    draw = draw.at(seed, step)
     _outputs.out(op, out, v.shape, "float32")
     case = (draw.on_host,)
     return _dispatch.call(op, kind, v.device, case, out=out, draw=draw, device=device, view=v)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 from .._types import Flips, Grid, Packed
 
 FORMS = ("values", "codes", "packed", "flips")
@@ -82,27 +82,19 @@ def perturb_quantize(
     Source: Yang & Aamodt, arXiv 2510.23926, eq. of FOGZO; docs/algorithm.md.
     """
     op = "perturb_quantize"
-    _check_form(op, form, sides)
-    v = _check.weight(op, w, scale, grad=grad)
-    shared = _check.probing(
-        op,
-        v,
-        noise=noise,
-        seed=seed,
-        step=step,
-        first_probe=first_probe,
-        probes=probes,
-        gamma=gamma,
-        norm=norm,
-    )
-    place = tensor, offset, row_pitch
-    count = SIDES[sides] * shared.probes
-    call = _prepare(op, v, w, grad, scale, grid, surrogate, place, out, shared, form, count)
+    names = noise, form, sides, surrogate
+    numbers = probes, first_probe, tensor, offset, row_pitch
+    plan = _plan_of(op, w, grad, scale, grid, names, numbers)
+    v = plan.view
+    scalars = _check.scalars(op, v, seed, step, gamma, norm)
+    call = _call(plan, w, grad, scale, grid, form, scalars, out)
+    if out is not None:
+        _check_out(op, w, grid, v, out, form, plan.side_count)
     if flip_count is not None:
         if grid is None:
             _check.fail(op, "flip_count", "is given with grid None", "None, as nothing is rounded")
         _check.view(op, "w", w, flip_count=flip_count)
-        _outputs.out(op, flip_count, (count,), "int64", "flip_count")
+        _outputs.out(op, flip_count, (plan.side_count,), "int64", "flip_count")
     if out is not None or flip_count is not None:
         written = {f"out{name}": array for name, array in _parts(out).items()}
         read = {"w": w, "grad": grad, "scale": scale}
@@ -181,33 +173,26 @@ def perturb_quantize_many(
         [None] * n if outs is None else _check.sequence(op, "outs", outs, n, "ws"),
         strict=True,
     )
-    _check_form(op, form, sides)
-    first = ws[0]
-    view = _check.view(op, "w", first)
-    shared = _check.probing(
-        op,
-        view,
-        noise=noise,
-        seed=seed,
-        step=step,
-        first_probe=first_probe,
-        probes=probes,
-        gamma=gamma,
-        norm=norm,
-    )
-    count = SIDES[sides] * shared.probes
+    plans: list[_Plan] = []
+    calls: list[dict[str, Any]] = []
+    for w, grad, scale, grid, surrogate, *place, out in columns:
+        names, numbers = (noise, form, sides, surrogate), (probes, first_probe, *place)
+        plan = _plan_of(op, w, grad, scale, grid, names, numbers)
+        if not plans:
+            view = plan.view
+            scalars = _check.scalars(op, view, seed, step, gamma, norm)
+        elif (plan.view.kind, plan.place) != (view.kind, plans[0].place):
+            _check.view(op, "w", w, first=ws[0])  # says what differs
+        if out is not None:
+            _check_out(op, w, grid, plan.view, out, form, plan.side_count)
+        plans.append(plan)
+        calls.append(_call(plan, w, grad, scale, grid, form, scalars, out))
     if flip_counts is not None:
-        _check.view(op, "w", first, flip_counts=flip_counts)
-        _outputs.out(op, flip_counts, (n, count), "int64", "flip_counts")
-    calls = []
-    for w, grad, scale, grid, surrogate, tensor, offset, row_pitch, out in columns:
-        v = _check.weight(op, w, scale, grad=grad, first=first)
-        place = tensor, offset, row_pitch
-        one = _prepare(op, v, w, grad, scale, grid, surrogate, place, out, shared, form, count)
-        calls.append(one)
+        _check.view(op, "w", ws[0], flip_counts=flip_counts)
+        _outputs.out(op, flip_counts, (n, plans[0].side_count), "int64", "flip_counts")
     if outs is not None or flip_counts is not None:
         _check_apart(op, calls, outs, flip_counts)
-    cases = tuple(dict.fromkeys((form, len(call["view"].shape)) for call in calls))
+    cases = tuple(dict.fromkeys((form, len(plan.view.shape)) for plan in plans))
     scales = [call["scale"] for call in calls]
     into = [None] * n if outs is None else outs, flip_counts
     results: list[Any] = _dispatch.call(
@@ -223,48 +208,85 @@ def perturb_quantize_many(
     return results
 
 
-def _check_form(op: str, form: str, sides: str) -> None:
-    _check.choice(op, "form", form, FORMS)
-    _check.choice(op, "sides", sides, tuple(SIDES))
+class _Plan(NamedTuple):
+    view: _check.View
+    place: Any  # device
+    draw: _check.Draw  # at seed and step 0
+    side_count: int  # all probes together
+    shape: tuple[int, ...]  # of all sides' codes
 
 
-def _prepare(
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _plan_of(
     op: str,
-    v: _check.View,
+    w: Any,
+    grad: Any,
+    scale: Any,
+    grid: Any,
+    names: tuple[Any, ...],
+    numbers: tuple[Any, ...],
+) -> _Plan:
+    arrays = _array.signature(w), _array.signature(grad), _array.signature(scale)
+    key = *arrays, grid, names, _plans.exact(*numbers)
+    return _PLANS.find(key, _checked, op, w, grad, scale, grid, *names, *numbers)
+
+
+def _checked(
+    op: str,
     w: Any,
     grad: Any,
     scale: Any,
     grid: Grid | None,
-    surrogate: str | None,
-    place: tuple[Any, Any, Any],
-    out: Any,
-    shared: _check.Probing,
+    noise: str,
     form: str,
-    count: int,
-) -> dict[str, Any]:
-    """Check one tensor's own arguments: the call that a backend takes, without the outputs."""
+    sides: str,
+    surrogate: str | None,
+    *numbers: Any,
+) -> _Plan:
+    """Check one tensor's own arguments and what it shares with others, but for outputs."""
+    _check.choice(op, "form", form, FORMS)
+    _check.choice(op, "sides", sides, tuple(SIDES))
+    v = _check.weight(op, w, scale, grad=grad)
     if grid is not None:
         _check.grid(op, grid)
     elif form != "values":
         _check.fail(op, "form", f"is {form!r} with grid None", "'values'")
     _check.dtype(op, "grad", grad, "float32")
     _check.shape(op, "grad", grad, v.shape, ", w's")
-    draw = _check.draw(op, v, grid, surrogate, shared, *place)
-    _check.result_size(op, "probes", f"is {draw.probes}", (count, *v.shape))
-    if out is not None:
-        _check_out(op, w, grid, v, out, form, count)
+    draw = _check.draw(op, v, grid, surrogate, noise, *numbers)
+    count = SIDES[sides] * draw.probes
+    shape = (count, *v.shape)
+    _check.result_size(op, "probes", f"is {draw.probes}", shape)
+    return _Plan(v, _array.device(w), draw, count, shape)
+
+
+def _call(
+    plan: _Plan,
+    w: Any,
+    grad: Any,
+    scale: Any,
+    grid: Grid | None,
+    form: str,
+    scalars: tuple[Any, Any, Any, Any],
+    out: Any,
+) -> dict[str, Any]:
+    """The call that a backend takes, without the outputs."""
+    seed, step, gamma, norm = scalars
     return {
         "w": w,
         "grad": grad,
         "scale": scale,
         "grid": grid,
-        "draw": draw,
-        "gamma": shared.gamma,
-        "norm": shared.norm,
+        "draw": plan.draw.at(seed, step),
+        "gamma": gamma,
+        "norm": norm,
         "form": form,
-        "sides": count // draw.probes,
+        "sides": plan.side_count // plan.draw.probes,
         "capacity": out.index.shape[1] if isinstance(out, Flips) else None,
-        "view": v,
+        "view": plan.view,
+        "shape": plan.shape,
     }
 
 

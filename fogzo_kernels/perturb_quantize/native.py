@@ -18,8 +18,44 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
 
 
 def perturb_quantize_cpu(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
-    result, count = out
-    return _run("perturb_quantize", [call], [result], count)[0], count
+    given, count = out
+    form: str = call["form"]
+    grid, view = call["grid"], call["view"]
+    if form == "flips" or grid is None or (form == "packed" and len(view.shape) > 2):
+        return _run("perturb_quantize", [call], [given], count)[0], count
+    result = _output(form, call, given)
+    draw: Draw = call["draw"]
+    kept: list[Any] = []  # copies must outlive the launch
+    status = _native.cpu().perturb_quantize(
+        _array.address(call["w"], kept),
+        _array.address(call["grad"], kept),
+        _array.address(call["scale"], kept),
+        _array.pointer(result.data if form == "packed" else result),
+        0 if count is None else _array.pointer(count),
+        _native.table(draw.surrogate, draw.noise, "cpu"),
+        view.rows,
+        view.cols,
+        view.scale_rows,
+        view.scale_cols,
+        draw.offset,
+        draw.row_pitch,
+        grid.number,
+        grid.code_bits,
+        _surrogate.number(draw.surrogate),
+        _surrogate.noise_number(draw.noise),
+        FORM_NUMBERS[form],
+        call["sides"],
+        draw.probes,
+        draw.first_probe,
+        draw.seed,
+        draw.step,
+        draw.tensor,
+        call["gamma"],
+        call["norm"],
+        _array.threads(),
+    )
+    _native.raise_on("perturb_quantize", "_cpu", status)
+    return result, count
 
 
 def perturb_quantize_many_cpu(
@@ -42,7 +78,7 @@ def _run(op: str, calls: list[dict[str, Any]], outs: list[Any], counts: Any) -> 
     ]
     draw: Draw = first["draw"]
     if counts is None and form == "flips":
-        counts = _array.empty((len(calls), *_shape(first)[:1]), "int64", first["view"].kind)
+        counts = _array.empty((len(calls), *first["shape"][:1]), "int64", first["view"].kind)
     kept: list[Any] = []  # copies must outlive the launch
     rows = []
     counted = 0 if counts is None else _array.pointer(counts)  # where the next tensor's flips go
@@ -97,14 +133,10 @@ def _row(call: dict[str, Any], result: Any, counted: int, kept: list[Any]) -> tu
     )
 
 
-def _shape(call: dict[str, Any]) -> tuple[int, ...]:
-    return (call["sides"] * call["draw"].probes, *call["view"].shape)
-
-
 def _output(form: str, call: dict[str, Any], given: Any) -> Any:
     if given is not None:
         return given
-    shape, kind = _shape(call), call["view"].kind
+    shape, kind = call["shape"], call["view"].kind
     if form != "packed":
         return _array.empty(shape, "float32" if form == "values" else "uint8", kind)
     bits = call["grid"].storage_bits

@@ -29,6 +29,7 @@ def perturb_quantize(
     count_flips: bool,
     capacity: int | None,
     view: View,
+    shape: tuple[int, ...],
 ) -> tuple[Any, Tensor | None]:
     """The result in its form, and per side how many codes differ from those of w."""
     a = spread(scale, view.rows, view.cols)
@@ -43,7 +44,6 @@ def perturb_quantize(
         )
         for i in range(draw.first_probe, draw.first_probe + draw.probes)
     ]
-    shape = (sides * draw.probes, *view.shape)
     if grid is None:
         moved = [y for d in directions for y in (latent + a * d, latent - a * d)[:sides]]
         none = torch.zeros(len(moved), dtype=torch.int64, device=w.device)

@@ -219,7 +219,7 @@ class _Job:
         self.w, self.grad, self.scale = (
             _array.contiguous(call[name]) for name in ("w", "grad", "scale")
         )
-        self.shape = (call["sides"] * call["draw"].probes, *call["view"].shape)
+        self.shape = call["shape"]
         self.form, grid = call["form"], call["grid"]
         self.count: Any = None if grid is None else count
         self.stored = 8 if grid is None else grid.storage_bits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .. import _array, _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 from .._types import Flips, Grid, Packed
 
 
@@ -81,8 +81,7 @@ class _Plan(NamedTuple):
     case: tuple[str, str, int]  # dtype of x, kind of codes, their bits
 
 
-_plans: dict[tuple[Any, ...], _Plan] = {}
-MOST_PLANS = 4096
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
 
 
 def _plan(
@@ -105,13 +104,7 @@ def _plan(
         _array.signature(x_scale),
         _array.signature(out),
     )
-    plan = _plans.get(key)
-    if plan is None:
-        plan = _checked(op, x, codes, scale, grid, bias, x_scale, out)
-        if len(_plans) >= MOST_PLANS:
-            _plans.clear()
-        _plans[key] = plan
-    return plan
+    return _PLANS.find(key, _checked, op, x, codes, scale, grid, bias, x_scale, out)
 
 
 def _checked(

@@ -78,8 +78,9 @@ class NSPSA(Probing):
         others = any(p.requires_grad and id(p) not in perturbed for p in self._parameters)
         loss = self._unperturbed(forward, scaler, others)
         last = Last(loss, fallbacks=self.fallbacks, forwards=3 if others else 1)
-        last.gamma = 1.0
-        targets = [t for t in self._targets if t.was_read and t.weight.requires_grad and t.enabled]
+        enabled = [target for target in self._targets if target.enabled]
+        targets = [t for t in enabled if t.was_read and t.weight.requires_grad]
+        last.gamma = 1.0 if enabled else 0.0
         if targets:
             with torch.no_grad():
                 self._replace(forward, targets, scaler, last)

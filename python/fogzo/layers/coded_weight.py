@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 import fogzo_kernels as fk
@@ -30,30 +32,24 @@ class CodedWeight:
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows of ``values()`` that a 1-D ``index`` names, [len(index), K]."""
-        codes = self.codes
-        if isinstance(codes, fk.Packed):
-            chosen: Tensor | fk.Packed = fk.Packed(
-                codes.data[index], codes.bits, (len(index), codes.shape[1])
-            )
-        else:
-            chosen = codes[index]
-        values: Tensor = fk.dequantize(chosen, rows_of(self.scale, index), self.grid)
+
+        def of(table: Tensor) -> Tensor:
+            return table.index_select(0, index)  # refuses what F.embedding refuses
+
+        values: Tensor = fk.dequantize(*self._chosen(len(index), of), self.grid)
         return values
 
     def part(self, first: int, last: int) -> CodedWeight:
         """The rows ``first`` .. ``last - 1``."""
-        codes, part = self.codes, slice(first, last)
+        codes, scale = self._chosen(last - first, lambda table: table[first:last])
+        return CodedWeight(codes, scale, self.grid, self.act_bits)
+
+    def _chosen(
+        self, count: int, of: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor | fk.Packed, Tensor]:
+        """Codes and scales of the ``count`` rows that ``of`` takes from a table."""
+        codes, scale = self.codes, self.scale
+        scale = scale if scale.dim() == 0 else of(scale)  # () is for all rows
         if isinstance(codes, fk.Packed):
-            shape = (last - first, codes.shape[1])
-            return CodedWeight(
-                fk.Packed(codes.data[part], codes.bits, shape),
-                rows_of(self.scale, part),
-                self.grid,
-                self.act_bits,
-            )
-        return CodedWeight(codes[part], rows_of(self.scale, part), self.grid, self.act_bits)
-
-
-def rows_of(scale: Tensor, rows: Tensor | slice) -> Tensor:
-    """The scales of some rows: () is for all of them."""
-    return scale if scale.dim() == 0 else scale[rows]
+            return fk.Packed(of(codes.data), codes.bits, (count, codes.shape[1])), scale
+        return of(codes), scale

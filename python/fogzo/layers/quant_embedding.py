@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fogzo_kernels import _check
-
 from ..autograd import rotate
 from .coded_weight import CodedWeight
 from .config import QuantConfig, given_config
@@ -97,9 +95,7 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
         probe = state["_probe_weight"]
         if isinstance(probe, CodedWeight):
             state["_was_read"] = True
-            self._check_range(input)
-            index = input.reshape(-1)
-            rows = probe.rows(index).view(*input.shape, self.embedding_dim)
+            rows = probe.rows(input.reshape(-1)).view(*input.shape, self.embedding_dim)
         else:
             rows = F.embedding(
                 input,
@@ -108,9 +104,3 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
                 scale_grad_by_freq=self.scale_grad_by_freq,
             )
         return rotate(rows) if state["_rotates"] else rows
-
-    def _check_range(self, index: Tensor) -> None:
-        """As F.embedding refuses: indexing would count negative ones from the end."""
-        if index.is_cpu and index.numel() and int(index.min()) < 0:
-            got = f"holds {int(index.min())}"
-            _check.fail("QuantEmbedding", "input", got, f"0..{self.num_embeddings - 1}", IndexError)

@@ -132,7 +132,7 @@ def _choose(model: nn.Module, configs: dict[str, QuantConfig]) -> tuple[list[Cho
         assert kind is not None
         assert isinstance(weight, Tensor)
         if id(weight) not in first:
-            first[id(weight)] = holder.path, config, _first_scale(weight, config, holder.path)
+            first[id(weight)] = holder.path, config, first_scale(weight, config, holder.path)
         owner, other, tensors = first[id(weight)]
         if other != config:
             got = f"gives {holder.path} another config than {owner}, with which it is tied"
@@ -141,7 +141,7 @@ def _choose(model: nn.Module, configs: dict[str, QuantConfig]) -> tuple[list[Cho
     return chosen, refused
 
 
-def _first_scale(weight: Tensor, config: QuantConfig, name: str) -> dict[str, Tensor]:
+def first_scale(weight: Tensor, config: QuantConfig, name: str) -> dict[str, Tensor]:
     check_latent(weight, "quantize_", name)
     if not weight.numel():
         got = f"has shape {tuple(weight.shape)}"
