@@ -229,3 +229,27 @@ def test_each_call_has_figures_of_its_own():
     assert est.last is not first
     assert torch.equal(first.losses, losses)
     assert not torch.equal(est.last.losses, losses)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("kind", [FOGZO, NSPSA])
+def test_a_loss_not_finite_in_the_second_call_falls_back_or_raises(kind, value):
+    """The first probe's plus side: counted, warned of once, and refused where that is asked for."""
+    model, count = make(), iter(range(99))
+
+    def closure() -> Tensor:
+        return F.cross_entropy(model(X), Y) * (value if next(count) == 1 else 1)
+
+    est = kind(model)
+    with pytest.warns(UserWarning, match="a probe's loss was not finite in 1 steps so far"):
+        est.backward(closure)
+    wanted = plain_gradients(model) if kind is FOGZO else [torch.zeros(6, 8), torch.zeros(4, 6)]
+    assert torch.equal(model[0].weight.grad, wanted[0])
+    assert torch.equal(model[2].weight.grad, wanted[1])
+    assert est.last.fallbacks == 1
+    assert not est.last.losses.isfinite().all()
+    model.zero_grad()
+    count = iter(range(99))
+    with pytest.raises(FloatingPointError, match="for the probes, expected finite losses"):
+        kind(model, on_nonfinite="raise").backward(closure)
+    assert all(p.grad is None for p in model.parameters())

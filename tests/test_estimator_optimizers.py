@@ -77,6 +77,23 @@ def test_a_frozen_parameter_may_be_missing_and_a_learned_one_is_found():
     est.check_optimizer(optimizer)
 
 
+@pytest.mark.parametrize(("scale", "learned"), [("lsq", "scale"), ("stretched", "alpha")])
+def test_scales_learned_after_the_optimizer_was_made_are_named(scale, learned):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3))
+    early = torch.optim.SGD(model.parameters(), lr=0.1)
+    grid = "mid-rise" if scale == "stretched" else "mid-tread"
+    fogzo.quantize_(model, fogzo.QuantConfig(grid=grid, bits=2, scale=scale))
+    est = FOGZO(model)
+    with pytest.raises(ValueError, match=rf"optimizer lacks 0.{learned}, expected every"):
+        est.check_optimizer(early)
+    (text,) = steps(est, model, early)
+    assert f"no optimizer that stepped holds 0.{learned}: make it after quantize_" in text
+    late = torch.optim.SGD(model.parameters(), lr=0.1)
+    est.check_optimizer(late)
+    assert steps(FOGZO(model), model, late) == []
+
+
 @pytest.mark.parametrize(
     ("given", "error", "text"),
     [

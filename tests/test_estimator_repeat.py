@@ -191,3 +191,21 @@ def test_a_run_that_stops_early_differs_in_its_modules():
         "the modules that run (4 and then 2 inputs and outputs)"
     )
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_random_state_is_the_first_forwards_whatever_the_repeat_draws(kind):
+    model, count = make(), iter(range(9))
+
+    def closure() -> Tensor:
+        loss = loss_of(model)
+        if next(count) == 1:
+            torch.rand(3)
+        return loss
+
+    torch.manual_seed(7)
+    kind(model, check=True).backward(closure)
+    after = torch.get_rng_state()
+    torch.manual_seed(7)
+    loss_of(model)
+    assert torch.equal(after, torch.get_rng_state())

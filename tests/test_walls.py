@@ -139,8 +139,8 @@ def test_autograd_touches_public_operations_and_torch():
         assert [f for f in found if "reference" in f] == [], path
 
 
-@pytest.mark.parametrize("room", ["layers", "estimators"])
-def test_layers_and_estimators_name_no_backend(room):
+@pytest.mark.parametrize("room", ["layers", "estimators", "monitoring"])
+def test_layers_estimators_and_monitoring_name_no_backend(room):
     for path in (FOGZO / room).rglob("*.py"):
         found = imports(path)
         assert outside(found, "torch", "fogzo_kernels", "fogzo") == [], path
@@ -151,6 +151,11 @@ def test_layers_and_estimators_name_no_backend(room):
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }  # fmt: skip
         assert not strings & {"reference", "triton"}, path
+
+
+def test_estimators_know_nothing_of_what_watches_them():
+    for path in [*(FOGZO / "layers").rglob("*.py"), *(FOGZO / "estimators").rglob("*.py")]:
+        assert touches(imports(path), "fogzo.monitoring") == [], path
 
 
 def test_nothing_imports_recipes_integrations_or_the_command():

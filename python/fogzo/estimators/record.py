@@ -140,9 +140,9 @@ class Last:
 
     @property
     def resolution(self) -> Tensor:
-        losses, dtype = self.losses, self.loss.dtype
-        eps = torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
-        return (losses[:, 0] - losses[:, 1]).abs() / (eps * losses.abs().amax(1))
+        losses = self.losses
+        size = eps_of(self.loss.dtype) * losses.abs().amax(1)
+        return (losses[:, 0] - losses[:, 1]).abs() / size
 
     def flip_counts(self) -> list[tuple[list[str], Tensor]]:
         """``flips`` as it lies on the devices: names, and an int64 count for each."""
@@ -174,6 +174,11 @@ class Last:
     def release(self) -> None:
         """Let go of the gradients that ``predicted`` would be made from."""
         self._guided = None
+
+
+def eps_of(dtype: torch.dtype) -> float:
+    """eps of a loss of that dtype; an integer loss is exact up to float64."""
+    return torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
 
 
 class Differences:

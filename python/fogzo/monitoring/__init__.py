@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .diagnose import Diagnosis, Finding, diagnose
+from .diagnose import diagnose
 from .logger import Logger
 from .oscillation import Oscillation
+from .verdicts import Diagnosis, Finding
 
 __all__ = ["Diagnosis", "Finding", "Logger", "Oscillation", "diagnose"]

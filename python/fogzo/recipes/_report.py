@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ._files import SUMMARY, RunFolderError
-from ._summary import COLUMNS, aligned, cells
+from ._summary import COLUMNS, aligned, cells, numbers
 
-FIELDS = ("config", "versions", "rows")
+FIELDS = {"config": dict, "versions": dict, "rows": list}
+OF_A_ROW = ("estimator", "seeds", "train_loss", "test_accuracy", "forwards", "seconds")
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -28,12 +29,16 @@ def read(folder: Path) -> dict[str, Any]:
         ) from None
     except ValueError:
         raise RunFolderError(f"report: {path} is no JSON, expected a summary") from None
-    lacking = [field for field in FIELDS if not isinstance(summary, dict) or field not in summary]
+    held = summary if isinstance(summary, dict) else {}
+    lacking = [name for name, kind in FIELDS.items() if not isinstance(held.get(name), kind)]
+    if not lacking:
+        rows = [row if isinstance(row, dict) else {} for row in held["rows"]]
+        lacking = [f"{name} of a row" for name in OF_A_ROW if not all(name in row for row in rows)]
     if lacking:
         raise RunFolderError(
             f"report: {path} lacks {', '.join(lacking)}, expected the summary.json of a run"
         )
-    return summary
+    return held
 
 
 def lines(runs: list[tuple[str, dict[str, Any]]], markdown: bool) -> list[str]:
@@ -67,9 +72,11 @@ def _less(row: dict[str, Any], first: dict[str, Any] | None) -> list[str]:
     twins = [] if first is None else first["rows"]
     for twin in twins:
         if twin["estimator"] == row["estimator"]:
-            loss = row["train_loss"][0] - twin["train_loss"][0]
-            accuracy = 100 * (row["test_accuracy"][0] - twin["test_accuracy"][0])
-            return [f"{loss:+.4f}", f"{accuracy:+.2f} %"]
+            loss, accuracy = (
+                numbers(row[key])[0] - numbers(twin[key])[0]
+                for key in ("train_loss", "test_accuracy")
+            )
+            return [f"{loss:+.4f}", f"{100 * accuracy:+.2f} %"]
     return ["", ""]
 
 

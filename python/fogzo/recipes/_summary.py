@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,10 +46,19 @@ def summary_rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _range(values: list[float], digits: int, factor: float = 1.0) -> str:
-    mean, low, high = (factor * value for value in values)
+def numbers(values: list[float | None]) -> list[float]:
+    """The values with NaN for None, which a JSON file has for what was not finite."""
+    return [math.nan if value is None else value for value in values]
+
+
+def _range(values: list[float | None], digits: int, factor: float = 1.0) -> str:
+    mean, low, high = (factor * value for value in numbers(values))
     text = f"{mean:.{digits}f}"
-    return text if low == high else f"{text} ({low:.{digits}f} .. {high:.{digits}f})"
+    return (
+        text
+        if low == high or math.isnan(mean)
+        else f"{text} ({low:.{digits}f} .. {high:.{digits}f})"
+    )
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
