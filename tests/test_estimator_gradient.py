@@ -42,15 +42,17 @@ def loss_with(model: nn.Sequential, weights: list[Tensor]) -> float:
 def by_hand(model, est, *, n, gamma, seed, noise, guided=True):
     """Losses and G of the two quantized weights, tensor by tensor on the reference backend.
 
-    N is an input to the bit-for-bit promise: the estimator's own, checked to one rounding.
+    The STE's gradient is an input to the bit-for-bit promise, as the slope of tanh equals the
+    reference's within a tolerance only, and so is N: the estimator's own, checked to one rounding.
     """
     layers = [model[0], model[2]]
+    gradients = plain_gradients_of_weights(model)
     with fk.use_backend("reference"), torch.no_grad():
         scales = [layer.scale for layer in layers]
         names = [layer.surrogate for layer in layers]
         gs, norm = [layer.weight for layer in layers], 0.0
         if guided:
-            gs, norm = plain_gradients_of_weights(model), est.last.norm
+            gs, norm = gradients, est.last.norm
             expected = fk.whitened_norm(gs, scales, names, noise=noise)
             assert abs(norm - expected) <= expected * 2**-23
         shared = {"seed": seed, "step": 0, "gamma": gamma, "norm": norm, "noise": noise}

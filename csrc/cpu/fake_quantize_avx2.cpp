@@ -68,6 +68,27 @@ inline __m256 inside(__m256 x, __m256 low, __m256 high) {
 
 inline __m256 magnitude(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
 
+// tanh_slope of grid.h, operation by operation.
+inline __m256 tanh_slopes(__m256 x) {
+    const __m256 magic = _mm256_set1_ps(kRoundToEven);
+    const __m256 one = _mm256_set1_ps(1.0f);
+    const __m256 y = _mm256_mul_ps(_mm256_set1_ps(-2.0f), magnitude(x));
+    const __m256 shifted = _mm256_add_ps(_mm256_mul_ps(y, _mm256_set1_ps(kPerLn2)), magic);
+    const __m256 n = _mm256_sub_ps(shifted, magic);
+    const __m256 first = _mm256_sub_ps(y, _mm256_mul_ps(n, _mm256_set1_ps(kLn2High)));
+    const __m256 r = _mm256_sub_ps(first, _mm256_mul_ps(n, _mm256_set1_ps(kLn2Low)));
+    __m256 power = _mm256_set1_ps(kExpTerms[0]);
+    for (int i = 1; i < kExpTermCount; ++i) {
+        power = _mm256_add_ps(_mm256_mul_ps(power, r), _mm256_set1_ps(kExpTerms[i]));
+    }
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+    const __m256 scale = _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_castps_si256(one)));
+    const __m256 none = _mm256_cmp_ps(y, _mm256_set1_ps(kLowestExponent), _CMP_LT_OQ);
+    const __m256 e = _mm256_andnot_ps(none, _mm256_mul_ps(power, scale));
+    const __m256 sum = _mm256_add_ps(one, e);
+    return _mm256_div_ps(_mm256_mul_ps(_mm256_set1_ps(4.0f), e), _mm256_mul_ps(sum, sum));
+}
+
 template <int surrogate, bool sign> inline __m256 slope_times(__m256 grad, __m256 x, const Bounds& b) {
     const __m256 one = _mm256_set1_ps(1.0f);
     if constexpr (surrogate == kIdentity) {
@@ -79,6 +100,9 @@ template <int surrogate, bool sign> inline __m256 slope_times(__m256 grad, __m25
     if constexpr (surrogate == kTrust) {
         const __m256 distance = magnitude(_mm256_sub_ps(value_at<sign>(x, b), x));
         return _mm256_and_ps(_mm256_cmp_ps(distance, _mm256_set1_ps(0.5f), _CMP_LE_OQ), grad);
+    }
+    if constexpr (surrogate == kTanh) {
+        return _mm256_mul_ps(grad, tanh_slopes(x));
     }
     const __m256 mask = inside(x, _mm256_set1_ps(-1.0f), one);
     if constexpr (surrogate == kHardtanh) {
@@ -147,6 +171,7 @@ double backward(const Weights& run, const Grid& grid, int surrogate, bool with_s
     case kIdentity: return backward_of<kIdentity, false>(run, grid, with_sum, grad_w);
     case kClipped: return backward_of<kClipped, false>(run, grid, with_sum, grad_w);
     case kHardtanh: return backward_of<kHardtanh, true>(run, grid, with_sum, grad_w);
+    case kTanh: return backward_of<kTanh, true>(run, grid, with_sum, grad_w);
     case kApproxSign: return backward_of<kApproxSign, true>(run, grid, with_sum, grad_w);
     default:
         return sign ? backward_of<kTrust, true>(run, grid, with_sum, grad_w)

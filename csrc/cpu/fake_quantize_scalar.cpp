@@ -36,6 +36,7 @@ void slopes(const Weights& run, const Grid& grid, int surrogate, float* grad_w) 
     case kIdentity: return slopes_as<kIdentity>(run, grid, grad_w);
     case kClipped: return slopes_as<kClipped>(run, grid, grad_w);
     case kHardtanh: return slopes_as<kHardtanh>(run, grid, grad_w);
+    case kTanh: return slopes_as<kTanh>(run, grid, grad_w);
     case kApproxSign: return slopes_as<kApproxSign>(run, grid, grad_w);
     default: return slopes_as<kTrust>(run, grid, grad_w);
     }

@@ -58,7 +58,7 @@ struct Weights {
 struct FakeQuantizeKernels {
     // out [n]: a * value(x); NaN gives NaN. out may be w.
     void (*forward)(const float* w, float* out, int n, float a, const Grid& grid);
-    // grad_w [n]: grad * h'(x) (not tanh); may be grad. Returns the sum of float64(grad) * t over the
+    // grad_w [n]: grad * h'(x); may be grad. Returns the sum of float64(grad) * t over the
     // run where with_sum, else 0.
     double (*backward)(const Weights& run, const Grid& grid, int surrogate, bool with_sum, float* grad_w);
     // Sum of float64(grad * factor)^2.

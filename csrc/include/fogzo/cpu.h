@@ -41,7 +41,7 @@ int fogzo_cpu_hadamard(const float* x, float* out, int64_t rows, int64_t cols, i
 int fogzo_cpu_fake_quantize(const float* w, const float* scale, float* out, int64_t rows, int64_t cols,
                             int64_t scale_rows, int64_t scale_cols, int grid, int bits, int threads);
 
-// grad_w [rows, cols] float32: grad times the surrogate's slope (not tanh). grad_w may be grad or w.
+// grad_w [rows, cols] float32: grad times the surrogate's slope. grad_w may be grad or w.
 // grad_scale [scale_rows, scale_cols] float32 or null: (1 / sqrt(rows cols Q_P)) * sum of grad * t over each scale's
 // elements in float64, t = value(x) - x inside the grid's range, else value(x); not written where the view is empty.
 int fogzo_cpu_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w,
