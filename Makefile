@@ -17,12 +17,15 @@ PIP := -m pip install --quiet --disable-pip-version-check
 ASAN_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm perturb_quantize \
   assemble_gradient probe_matmul probe_matmul_native quantize quantize_activation pack hadamard \
   threads memory native)
+# Tests of operations whose cuda rows run on the emulator of tests/cuda_on_host.
+CUDA_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm perturb_quantize \
+  assemble_gradient quantize quantize_activation pack hadamard hadamard_quantize)
 # Tests of operations whose triton rows run in Triton's interpreter.
 TRITON_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm perturb_quantize \
   assemble_gradient quantize pack)
 DEMO_RUN := runs/demo-$(shell date -u +%Y%m%d-%H%M%S)
 
-.PHONY: help demo test venv-test venv-triton check lint cpp-test asan fuzz static triton-test triton-static package \
+.PHONY: help demo test venv-test venv-triton check lint cpp-test asan fuzz static cuda-host-test triton-test triton-static package \
   c-library docs mutants gpu clean
 
 help:
@@ -30,6 +33,7 @@ help:
 	@echo "make test      run the tests (under 10 minutes)"
 	@echo "make check     lint, sanitizers, fuzzing, static checks, packaging, docs"
 	@echo "make triton-test   run the Triton kernels in Triton's interpreter, on the CPU"
+	@echo "make cuda-host-test   run the CUDA kernels on the CPU, under the sanitizers"
 	@echo "make triton-static compile them for three GPU generations and read the machine code"
 	@echo "make mutants   plant faults and see the tests fail"
 	@echo "make gpu       GPU tests and bench with this python's own tools, OUT=DIR"
@@ -49,14 +53,14 @@ venv-test:
 	@$(TOOLS)/venv.sh $(PYTHON) $(TEST) "$(TORCH)" -e ".[test,train]" pybind11 cmake ninja
 
 check: venv-test
-	@for part in lint static cpp-test asan fuzz triton-test triton-static package c-library docs; do \
+	@for part in lint static cpp-test asan fuzz cuda-host-test triton-test triton-static package c-library docs; do \
 	  echo "== $$part"; $(MAKE) --no-print-directory $$part-only || exit 1; done
 	@echo "== all checks passed"
 
-lint cpp-test asan fuzz static triton-test triton-static package c-library docs: %: venv-test
+lint cpp-test asan fuzz static cuda-host-test triton-test triton-static package c-library docs: %: venv-test
 	@$(MAKE) --no-print-directory $*-only
 
-.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only triton-test-only triton-static-only package-only c-library-only docs-only
+.PHONY: lint-only cpp-test-only asan-only fuzz-only static-only cuda-host-test-only triton-test-only triton-static-only package-only c-library-only docs-only
 lint-only:
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/mypy fogzo_kernels python/fogzo python/fogzo_command bench tests/tools setup.py
@@ -84,6 +88,13 @@ static-only:
 triton-test-only: venv-triton
 	TRITON_INTERPRET=1 FOGZO_EVERY_KERNEL=1 OMP_NUM_THREADS=1 $(TEST)/bin/pytest -q -k "triton and not numpy" \
 	  --import-mode=importlib -o pythonpath=tests tests/triton_kernels $(TRITON_TESTS)
+
+# The unmodified kernels of csrc/cuda as C++, by the emulator; it prints how many of them were run.
+cuda-host-test-only:
+	@$(TOOLS)/cuda_host_build.sh $(TEST)/bin/python build/cuda_host address,undefined
+	build/cuda_host/emulator_test 2>/dev/null
+	FOGZO_EVERY_KERNEL=1 $(TOOLS)/with_cuda_on_host.sh $(TEST)/bin/python -m pytest -q \
+	  -k "cuda and not numpy and not named_gpu" --import-mode=importlib -o pythonpath=tests tests/cuda_kernels $(CUDA_TESTS)
 
 # Every row of the launch table for sm_80, sm_90 and sm_100; no GPU. All of it is in the file.
 triton-static-only: venv-triton

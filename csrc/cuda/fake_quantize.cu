@@ -34,10 +34,10 @@ int check(int64_t rows, int64_t cols, const float* scale, int64_t scale_rows, in
 extern "C" int fogzo_cuda_fake_quantize(const float* w, const float* scale, float* out, int64_t rows, int64_t cols,
                                         int64_t scale_rows, int64_t scale_cols, int grid, int bits, void* stream) {
     const int status = check(rows, cols, scale, scale_rows, scale_cols, grid, bits);
-    const int64_t count = rows * cols;
-    if (status != FOGZO_OK || count == 0) {
+    if (status != FOGZO_OK || rows * cols == 0) {
         return status;
     }
+    const int64_t count = rows * cols;
     if (w == nullptr || out == nullptr) {
         return FOGZO_NULL_POINTER;
     }
@@ -48,10 +48,11 @@ extern "C" int fogzo_cuda_fake_quantize(const float* w, const float* scale, floa
 
 extern "C" int64_t fogzo_cuda_fake_quantize_backward_workspace(int64_t rows, int64_t cols, int64_t scale_rows,
                                                                int64_t scale_cols) {
-    const int64_t scales = scale_rows * scale_cols;
-    if (rows < 1 || cols < 1 || scales < 1) {
+    if (check_sizes(rows, cols, 1) != FOGZO_OK || rows * cols == 0 || scale_rows < 1 || scale_rows > rows ||
+        scale_cols < 1 || scale_cols > cols) {
         return 0;
     }
+    const int64_t scales = scale_rows * scale_cols;
     const int64_t chunks = chunks_of(rows, cols, scales).chunks;
     return chunks == 1 ? 0 : scales * chunks * static_cast<int64_t>(sizeof(double));
 }

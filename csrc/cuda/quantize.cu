@@ -20,10 +20,10 @@ int check(int64_t rows, int64_t cols, const float* scale, int64_t scale_rows, in
 extern "C" int fogzo_cuda_quantize(const float* w, const float* scale, uint8_t* codes, int64_t rows, int64_t cols,
                                    int64_t scale_rows, int64_t scale_cols, int grid, int bits, void* stream) {
     const int status = check(rows, cols, scale, scale_rows, scale_cols, grid, bits);
-    const int64_t count = rows * cols;
-    if (status != FOGZO_OK || count == 0) {
+    if (status != FOGZO_OK || rows * cols == 0) {
         return status;
     }
+    const int64_t count = rows * cols;
     if (w == nullptr || codes == nullptr) {
         return FOGZO_NULL_POINTER;
     }
@@ -35,10 +35,10 @@ extern "C" int fogzo_cuda_quantize(const float* w, const float* scale, uint8_t* 
 extern "C" int fogzo_cuda_dequantize(const uint8_t* codes, const float* scale, float* out, int64_t rows, int64_t cols,
                                      int64_t scale_rows, int64_t scale_cols, int grid, int bits, void* stream) {
     const int status = check(rows, cols, scale, scale_rows, scale_cols, grid, bits);
-    const int64_t count = rows * cols;
-    if (status != FOGZO_OK || count == 0) {
+    if (status != FOGZO_OK || rows * cols == 0) {
         return status;
     }
+    const int64_t count = rows * cols;
     if (codes == nullptr || out == nullptr) {
         return FOGZO_NULL_POINTER;
     }

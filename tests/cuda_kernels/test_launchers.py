@@ -1,0 +1,105 @@
+"""What the public tests do not reach without a GPU: scalars in memory, the launchers' refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_same, finite
+
+import fogzo_kernels as fk
+from fogzo_kernels import _native
+from fogzo_kernels._check import Draw, View
+from fogzo_kernels.assemble_gradient import native as assemble
+from fogzo_kernels.noise import native as noise_native
+from fogzo_kernels.perturb_quantize import native as perturb
+
+SIGN, MID = fk.Grid("sign"), fk.Grid("mid-rise", 2)
+OFF = (0, 0, 0, 0, 0, 0, 0.5, 1.0)  # of fogzo_cuda_scalars: all on the host
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1e-9, 0.3, 1 - 1e-9, 1.0])
+def test_scalars_in_memory_give_the_bits_of_host_numbers(gamma):
+    """0-dim CPU tensors are read by the check; a GPU's by the kernel, which is called here."""
+    rng = np.random.default_rng(0)
+    w, g = (torch.from_numpy(finite(rng, (3, 256))) for _ in range(2))
+    a = torch.tensor([[0.25], [0.5], [1.0]])
+    view = View("torch", "cpu", (3, 256), 3, 256, 3, 1)
+    draw = Draw("hardtanh", "published", torch.tensor(-3), torch.tensor(2**32 - 1), 7, 1, 2, 0, 256)
+    named = {"gamma": torch.tensor(gamma, dtype=torch.float64), "norm": torch.tensor(4.0)}
+    named |= {"grad": g, "scale": a, "draw": draw, "view": view}
+    form = {"grid": SIGN, "form": "values", "sides": 2, "capacity": None}
+    place = {"seed": 2**64 - 3, "step": 2**32 - 1, "tensor": 7, "first_probe": 1}
+    guide = {"gamma": gamma, "norm": 4.0}
+    d = torch.tensor([0.5, 2.0])
+    with fk.use_backend("reference"):
+        want = fk.perturb_quantize(w, g, a, SIGN, "hardtanh", probes=2, **place, **guide)
+        gradient = fk.assemble_gradient(g, a, d, "hardtanh", **place, **guide)
+        u = fk.noise((3, 256), "hardtanh", seed=-3, step=2**32 - 1, tensor=7, probe=1)
+    got, _ = perturb.perturb_quantize_cuda((None, None), False, w=w, **form, **named)
+    assert_same(got, want, "values")
+    assert_same(assemble.assemble_gradient_cuda(None, differences=d, **named), gradient, "G")
+    assert_same(noise_native.noise_cuda(draw, "cpu", view, None), u, "noise")
+
+
+def tensor_row(w, out, cols=5, offset=0, grid=MID, surrogate=1):
+    array = [w.data_ptr()] * 3
+    return (*array, out.data_ptr(), 0, 2, cols, 1, 1, offset, cols, 0, grid.number, 2, surrogate)
+
+
+def test_launchers_refuse_what_python_never_asks_for():
+    cuda = _native.module("_cuda")
+    w = torch.ones(2, 8)
+    out = torch.full((2, 2, 8), 7.0)
+    at, to = w.data_ptr(), out.data_ptr()
+
+    def perturbed(row, form=0, sides=2, scalars=OFF, kind=0):
+        return cuda.perturb_quantize_many([row], 0, kind, form, sides, 1, 0, scalars, 0)
+
+    text = cuda.status_text
+    assert "inside a byte" in text(perturbed(tensor_row(w, out), form=2))
+    assert "inside a byte" in text(perturbed(tensor_row(w, out, cols=8, offset=2), form=2))
+    assert text(perturbed(tensor_row(w, out), form=3)).startswith("form")
+    assert text(perturbed(tensor_row(w, out), sides=3)).startswith("sides")
+    assert text(perturbed(tensor_row(w, out), kind=2)).startswith("noise")
+    assert text(perturbed(tensor_row(w, out, surrogate=2))).startswith("surrogate")
+    assert text(perturbed(tensor_row(w, out), scalars=(*OFF[:6], 1.5, 1.0))).startswith("gamma")
+    assert text(perturbed(tensor_row(w, out), scalars=(*OFF[:5], -1, 0.5, 1.0))).startswith(
+        "counter"
+    )
+    sizes = (2, 8, 2, 2, 3, 2)
+    assert text(cuda.quantize(at, at, to, 2, 8, 1, 2, 3, 2, 0)).startswith("scale")
+    assert text(cuda.quantize(at, at, to, 2, 8, 2, 3, 3, 2, 0)).startswith("scale")
+    assert text(cuda.quantize(at, 0, to, *sizes, 0)).startswith("pointer")
+    assert text(cuda.quantize(at, at, 0, *sizes, 0)).startswith("pointer")
+    assert text(cuda.quantize(at, at, to, 2**62, 8, *sizes[2:], 0)).startswith("size")
+    assert text(cuda.dequantize(at, at, to, 2, 8, 2, 2, 3, 9, 0)).startswith("grid")
+    assert text(cuda.fake_quantize(at, at, to, 2, 8, 2, 2, 4, 2, 0)).startswith("grid")
+    assert text(cuda.pack(at, to, 2, 8, 3, 0)).startswith("bits")
+    assert text(cuda.unpack(at, to, -1, 8, 2, 0)).startswith("size")
+    assert text(cuda.hadamard(at, to, 2, 8, 3, 0)).startswith("block")
+    assert text(cuda.hadamard(0, to, 2, 8, 4, 0)).startswith("pointer")
+    assert text(cuda.hadamard_quantize(at, to, to, to, 2, 8, 1.0, 3, 2, 0)).startswith("pointer")
+    assert text(cuda.quantize_activation(at, to, to, 2, 8, 9, 0, 0)).startswith("grid")
+    assert text(cuda.quantize_activation(at, to, to, 2, 8, 8, 2, 0)).startswith("x_type")
+    back = (at, at, at, to, to, 0, 0, 1, 8192, 1, 1, 3, 2)
+    assert text(cuda.fake_quantize_backward(*back, 1, 0)).startswith("workspace")
+    assert text(cuda.fake_quantize_backward(*back, 3, 0)).startswith("surrogate")
+    assert text(cuda.whitened_norm([tensor_row(w, out)], 0, to, 0, 0, 0)).startswith("workspace")
+    assert text(cuda.find_flips(at, at, to, to, to, to, 0, 1, 8, 1, 0)).startswith("workspace")
+    assert text(cuda.find_flips(at, at, to, to, to, to, 8, 2**61, 8, 1, 0)).startswith("size")
+    assert (out == 7.0).all()
+
+
+def test_flips_beyond_the_room_are_left_out():
+    """As on a GPU, where nothing is read back before the kernel runs."""
+    cuda = _native.module("_cuda")
+    base = torch.zeros(9000, dtype=torch.uint8)
+    codes = (torch.arange(18000) % 3 == 0).view(2, 9000).to(torch.uint8)
+    index, code = torch.full((2, 5), 99), torch.full((2, 5), 9, dtype=torch.uint8)
+    count, room = torch.zeros(2, dtype=torch.int64), torch.zeros(100, dtype=torch.int64)
+    arrays = (base, codes, index, code, count, room)
+    assert cuda.find_flips(*(x.data_ptr() for x in arrays), 800, 2, 9000, 5, 0) == 0
+    assert index.tolist() == [[0, 3, 6, 9, 12]] * 2
+    assert count.tolist() == [3000, 3000]
+    assert code.tolist() == [[1] * 5] * 2
