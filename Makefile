@@ -93,7 +93,7 @@ triton-test-only: venv-triton
 # The unmodified kernels of csrc/cuda as C++, by the emulator; it prints how many of them were run.
 cuda-host-test-only:
 	@$(TOOLS)/cuda_host_build.sh $(TEST)/bin/python build/cuda_host address,undefined
-	build/cuda_host/emulator_test 2>/dev/null
+	@for test in build/cuda_host/*_test; do $$test 2>/dev/null || exit 1; done
 	FOGZO_EVERY_KERNEL=1 $(TOOLS)/with_cuda_on_host.sh $(TEST)/bin/python -m pytest -q \
 	  -k "cuda and not numpy and not named_gpu" --import-mode=importlib -o pythonpath=tests tests/cuda_kernels $(CUDA_TESTS)
 
