@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fogzo_kernels import _check
 
 from ._base import Forward, as_scalar
-from ._probing import Probing, scale_of, set_gradients
+from ._probing import Probing, scale_of
 from ._steps import FORWARD_ONLY
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target, as_rows
 from .record import Guided, Last
@@ -25,8 +25,8 @@ class NSPSA(Probing):
     Args:
         model: with quantized layers.
         probes: n >= 1, two forward passes each.
-        seed, noise, accumulate, allow_unused, difference, probe_fraction, probe_dtype: as
-            FOGZO's.
+        seed, noise, accumulate, allow_unused, difference, probe_fraction, probe_dtype,
+        probes_mode, process_group: as FOGZO's.
         everything: perturb the float parameters too, by 1e-3 along u, without rounding; all that
             are trainable, whether the forward reads them or not.
         on_nonfinite: where a probe's loss is not finite: "ste" makes that step's G zero (there is
@@ -56,6 +56,8 @@ class NSPSA(Probing):
         difference: str = "central",
         probe_fraction: float = 1.0,
         probe_dtype: str | None = None,
+        probes_mode: str = "sequential",
+        process_group: Any = None,
     ) -> None:
         super().__init__(
             model,
@@ -69,6 +71,8 @@ class NSPSA(Probing):
             difference=difference,
             probe_fraction=probe_fraction,
             probe_dtype=probe_dtype,
+            probes_mode=probes_mode,
+            process_group=process_group,
         )
 
     def _step(self, forward: Forward, scaler: Any) -> Last:
@@ -89,12 +93,11 @@ class NSPSA(Probing):
         weights = [as_rows(target.weight) for target in targets]
         draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": 1.0}
         guided = Guided(targets, weights, draw | {"norm": 0.0})
-        estimate, finite = self._estimate(forward, guided, last)
+        difference, finite = self._measure(forward, guided, last)
+        kept = self._kept(last, finite)
         factor = scale_of(scaler, weights[0].device)
-        if factor is not None:
-            estimate = [gradient * factor for gradient in estimate]
-        zeros = [] if finite else [torch.zeros_like(gradient) for gradient in estimate]
-        set_gradients(targets, self._accept(last, estimate, zeros, finite))
+        zeros = [] if kept is True else [torch.zeros_like(weight) for weight in weights]
+        self._put(guided, difference, kept, zeros, factor)
         last.fallbacks = self.fallbacks
 
     def _unperturbed(self, forward: Forward, scaler: Any, others: bool) -> Tensor:

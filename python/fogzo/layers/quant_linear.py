@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import fogzo_kernels as fk
 from fogzo_kernels import _check
 
-from ..autograd import fake_quantize, integer_linear
+from ..autograd import coded_linear, fake_quantize, integer_linear
 from .config import QuantConfig, given_config
 
 M = TypeVar("M", bound=nn.Module)
@@ -22,15 +22,22 @@ class CodedWeight:
 
     Attributes:
         act_bits: of the inputs of layers that have no act_bits of their own; None: floats.
-        read_as_values: whether somebody asked for float32 values instead.
+        as_values: whether float inputs are multiplied by float32 values, as W^ is without a probe.
+        read_as_values: whether somebody asked for float32 values.
     """
 
     read_as_values = False
 
     def __init__(
-        self, codes: Tensor | fk.Packed, scale: Tensor, grid: fk.Grid, act_bits: int | None
+        self,
+        codes: Tensor | fk.Packed,
+        scale: Tensor,
+        grid: fk.Grid,
+        act_bits: int | None,
+        as_values: bool = False,
     ) -> None:
         self.codes, self.scale, self.grid, self.act_bits = codes, scale, grid, act_bits
+        self.as_values = as_values
 
     def values(self) -> Tensor:
         """scale * value(codes), float32."""
@@ -134,7 +141,7 @@ class QuantLinear(nn.Linear):
         bits, probe = state["config"].act_bits, state["_probe_weight"]
         if bits is None and isinstance(probe, CodedWeight):
             bits = probe.act_bits
-            if bits is None and x.dtype is torch.float32 and _is_plain(x):
+            if bits is None and not torch.is_grad_enabled():
                 return self._of_codes(x, probe)
         if bits is not None:
             return self._of_integers(x, bits)
@@ -143,8 +150,12 @@ class QuantLinear(nn.Linear):
     def _of_codes(self, x: Tensor, probe: CodedWeight) -> Tensor:
         """The forward of floats and a probe's codes."""
         self.__dict__["_was_read"] = True
-        rows = x if x.dim() == 2 else x.reshape(-1, self.in_features)
         bias = self._parameters["bias"]
+        autocast = torch.is_autocast_enabled(x.device.type)
+        if probe.as_values or autocast or x.dtype is not torch.float32:
+            probe.read_as_values = True
+            return coded_linear(x, probe.codes, probe.scale, probe.grid, bias)
+        rows = x if x.dim() == 2 else x.reshape(-1, self.in_features)
         y: Tensor = fk.probe_matmul(rows, probe.codes, probe.scale, probe.grid, bias)[0]
         return y if x.dim() == 2 else y.view(*x.shape[:-1], self.out_features)
 
@@ -249,11 +260,6 @@ def _result_dtype(x: Tensor) -> torch.dtype:
         got = f"has dtype {str(x.dtype).removeprefix('torch.')}"
         _check.fail("QuantLinear", "x", got, "float32, or a half under autocast", TypeError)
     return torch.get_autocast_dtype(device) if autocast else torch.float32
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether nothing asks more of a product than its numbers: no gradient, no autocast."""
-    return not (torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type))
 
 
 def _shallow_copy(module: M) -> M:
