@@ -41,10 +41,9 @@ class Plain(nn.Module):
 def guides_of(model: nn.Module, closure_of: Callable[[nn.Module], Closure]) -> dict[str, Tensor]:
     """The straight-through gradient of each parameter that has one, taken on a copy."""
     twin = copy.deepcopy(model)
-    loss = closure_of(twin)()
-    named = {name: p for name, p in twin.named_parameters() if p.requires_grad}
-    grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    return {name: g for name, g in zip(named, grads, strict=True) if g is not None}
+    twin.zero_grad()
+    closure_of(twin)().backward()
+    return {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
 
 
 def quantized(model: nn.Module) -> dict[str, list[tuple[str, QuantLinear]]]:
@@ -96,6 +95,9 @@ def losses(
         if name not in guides or (name not in layers and not est.everything):
             continue
         layer = layers[name][0][1] if name in layers else None
+        if layer is not None and layer.config.dynamic:  # the scale of this step's forward
+            layer = copy.deepcopy(layer)
+            layer.quantized_weight()
         surrogate = "identity" if layer is None else layer.surrogate
         radius = FLOAT_RADIUS / fk.radius("identity", est.noise)
         w = parameters[name].detach()

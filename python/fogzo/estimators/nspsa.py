@@ -113,9 +113,9 @@ class NSPSA(Probing):
         # constants for the quantized weights: back-propagation then spends nothing on them
         with InPlaceOfWeights(quantized, values):
             loss = self._forward(forward) if others else self._without_graph(forward)
-        self._buffers.end_of_forward()
-        if others:
-            self._back_propagate(loss, scaler)
+            self._buffers.end_of_forward()
+            if others:  # a checkpointed part runs its forward again
+                self._back_propagate(loss, scaler)
         return as_scalar(loss)
 
     def _without_graph(self, forward: Forward) -> Tensor:
