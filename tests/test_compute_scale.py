@@ -73,7 +73,7 @@ def test_the_fixed_multiple_minimises_the_gaussian_error(grid):
 
 @pytest.mark.parametrize("kind", ["torch", "numpy"])
 @pytest.mark.parametrize(("granularity", "size"), GRANULARITIES)
-@pytest.mark.parametrize("rule", ["fixed", "absmean", "absmax", "lsq", "quest"])
+@pytest.mark.parametrize("rule", ["fixed", "absmean", "absmax", "lsq", "quest", "stretched"])
 def test_equals_float64(backend, rule, granularity, size, kind):
     if rule == "quest" and granularity != "channel":
         with pytest.raises(ValueError, match="expected 'channel' for rule 'quest'"):
@@ -86,6 +86,8 @@ def test_equals_float64(backend, rule, granularity, size, kind):
             want = float(MULTIPLES[grid.kind, grid.bits]) * np.sqrt((parts**2).mean(1))
         elif rule == "absmax":
             want = abs(parts).max(1) / grid.v_max
+        elif rule == "stretched":
+            want = abs(parts).max(1) / (grid.v_max + 0.5)
         else:
             want = abs(parts).mean(1)
             if rule == "lsq" and grid.kind != "sign":
@@ -122,7 +124,7 @@ def test_absmax_keeps_every_maximum_in_range(grid):
 def test_floors():
     zero = torch.zeros(2, 4)
     grid = fk.Grid("ternary")
-    for rule in ("fixed", "lsq", "quest"):
+    for rule in ("fixed", "lsq", "quest", "stretched"):
         assert fk.compute_scale(zero, grid, rule).tolist() == [[2.0**-100]] * 2
     for rule in ("absmean", "absmax"):
         got = fk.compute_scale(zero, grid, rule)

@@ -47,7 +47,9 @@ def test_the_filter_sees_module_and_name_and_a_second_call_gives_another_config(
 
 
 def test_nothing_to_quantize_is_an_error():
-    expected = "model has nothing to quantize, expected at least one nn.Linear that filter_fn"
+    expected = (
+        "model has nothing to quantize, expected at least one nn.Linear, nn.Conv1d, nn.Conv2d or"
+    )
     with pytest.raises(ValueError, match=expected):
         fogzo.quantize_(nn.Sequential(nn.ReLU()))
     with pytest.raises(ValueError, match=expected):
@@ -113,14 +115,26 @@ def test_tied_layers_stay_tied_and_get_one_scale():
     model = fogzo.quantize_(Tied())
     assert model.first.weight is model.second.weight
     assert model.first.scale is model.second.scale
-    assert [row.name for row in fogzo.summary(model).quantized] == ["first.weight"]
+    names = [row.name for row in fogzo.summary(model).quantized]
+    assert names == ["embedding.weight", "first.weight"]
 
 
-def test_a_weight_that_an_embedding_holds_too_stays_float():
-    model = fogzo.quantize_(Tied())
+def test_an_embedding_and_its_tied_head_share_one_latent_and_one_scale():
+    model = fogzo.quantize_(Tied(), QuantConfig(bits=2, scale="lsq"))
+    assert isinstance(model.embedding, fogzo.QuantEmbedding)
+    assert model.head.weight is model.embedding.weight
+    assert model.head.scale is model.embedding.scale
+    assert [row.name for row in fogzo.summary(model).quantized] == [
+        "embedding.weight",
+        "first.weight",
+    ]
+
+
+def test_a_weight_that_an_embedding_holds_too_stays_float_with_it():
+    model = fogzo.quantize_(Tied(), overrides={"embedding": None})
     assert type(model.head) is nn.Linear
     why = {row.name: row.why for row in fogzo.summary(model).floating}
-    assert why["embedding.weight"] == "Embedding: only the weight of nn.Linear is quantized"
+    assert why["embedding.weight"] == "not selected by filter_fn or overrides"
     text = "head.weight: shared with embedding.weight, which stays float"
     with pytest.raises(ValueError, match=text):
         fogzo.quantize_(Tied(), filter_fn=lambda module, name: name == "head")
@@ -144,8 +158,8 @@ def test_summary_says_shapes_bytes_and_reasons():
     # 8 codes of 2 bits are 2 bytes a row; 6 scales of 4 bytes
     assert rows["0.weight"].bytes == 6 * 2 + 6 * 4
     assert rows["0.weight"].shape == (6, 8)
-    assert rows["0.bias"].why == "bias: only the weight of nn.Linear is quantized"
-    assert rows["2.weight"].why == "not selected by filter_fn"
+    assert rows["0.bias"].why == "bias: only the weight of a layer is quantized"
+    assert rows["2.weight"].why == "not selected by filter_fn or overrides"
     text = str(fogzo.summary(model))
     assert text.splitlines()[-1] == "1 quantized (36 bytes), 2 float (120 bytes)"
     assert "0.weight  6x8    mid-rise, 2 bits  fixed per channel  36" in text

@@ -48,6 +48,7 @@ SAMPLES: dict[str, list[tuple[Any, ...]]] = {
         (GRAD, W, SCALE, *KIND, "clipped", True),
         (GRAD, W, SCALE, *KIND, "identity", False),
         (GRAD, W, torch.tensor(0.4), "sign", None, "tanh", True),
+        (GRAD, W, SCALE, *KIND, "clipped", True, 1.98),
     ],
     "whitened_norm": [([GRAD, W[0]], [SCALE, torch.tensor(0.4)], ["clipped"] * 2, "rademacher")],
     "noise": [([6, 21], *DRAW, torch.device("cpu"))],

@@ -61,6 +61,7 @@ def fake_quantize_backward(
     bits: int | None,
     surrogate: str,
     needs_scale_grad: bool,
+    limit: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     return w.new_empty(w.shape), scale.new_empty(scale.shape if needs_scale_grad else 0)
 

@@ -97,7 +97,8 @@ def fake_quantize(w: Tensor, scale: Tensor, grid: str, bits: int | None) -> Tens
 
 
 @operation(
-    f"Tensor grad, Tensor w, Tensor scale, {GRID}, str surrogate, bool needs_scale_grad",
+    f"Tensor grad, Tensor w, Tensor scale, {GRID}, str surrogate, bool needs_scale_grad, "
+    "float? limit=None",
     "(Tensor grad_w, Tensor grad_scale)",
 )
 def fake_quantize_backward(
@@ -108,10 +109,12 @@ def fake_quantize_backward(
     bits: int | None,
     surrogate: str,
     needs_scale_grad: bool,
+    limit: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """grad_scale is empty, [0], where it is not needed."""
+    kind = grid_of(grid, bits)
     grad_w, grad_scale = fk.fake_quantize_backward(
-        grad, w, scale, grid_of(grid, bits), surrogate, needs_scale_grad=needs_scale_grad
+        grad, w, scale, kind, surrogate, needs_scale_grad=needs_scale_grad, limit=limit
     )
     return grad_w, scale.new_empty(0) if grad_scale is None else grad_scale
 

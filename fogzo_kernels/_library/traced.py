@@ -118,12 +118,14 @@ def fake_quantize_backward(
     surrogate: str | None = None,
     *,
     needs_scale_grad: bool = True,
+    limit: float | None = None,
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     op = "fake_quantize_backward"
     kind = grid_of(op, grid)
     name = grid.default_surrogate if surrogate is None else surrogate
-    grad_w, grad_scale = OPS.fake_quantize_backward(grad, w, scale, *kind, name, needs_scale_grad)
+    rest = (name, needs_scale_grad, limit)
+    grad_w, grad_scale = OPS.fake_quantize_backward(grad, w, scale, *kind, *rest)
     return written(op, grad_w, out), grad_scale if needs_scale_grad else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from .. import _check, _dispatch, _outputs
 from .._types import Grid
 
-RULES = ("fixed", "absmean", "absmax", "lsq", "quest")
+RULES = ("fixed", "absmean", "absmax", "lsq", "quest", "stretched")
 GRANULARITIES = ("tensor", "channel", "group")
 
 
@@ -29,10 +29,11 @@ def compute_scale(
     - ``absmean`` (sign, ternary): mean abs w;
     - ``absmax``: max abs w / v_max, then one nextafter upward, so that the maximum is in range;
     - ``lsq``: 2 mean abs w / sqrt(Q_P), on sign mean abs w (the initial value of a learned scale);
-    - ``quest``: ``fixed`` per row of a weight that is already rotated by ``hadamard``.
+    - ``quest``: ``fixed`` per row of a weight that is already rotated by ``hadamard``;
+    - ``stretched``: max abs w / (v_max + 1/2) (the initial value of a learned range, max abs w).
 
-    Sums are taken in float64 and rounded once. fixed, lsq and quest are at least 2^-100, absmean
-    and absmax (which are computed anew each step) at least 1e-8.
+    Sums are taken in float64 and rounded once. absmean and absmax (which are computed anew each
+    step) are at least 1e-8, the others 2^-100.
 
     Args:
         w: float32, any shape of at least one dimension, viewed as [shape[0], rest] (1-D: [1, n]).
@@ -56,7 +57,7 @@ def compute_scale(
         2.0
 
     Source: Yang & Aamodt, arXiv 2510.23926 (fixed); BitNet b1.58, arXiv 2402.17764 (absmean); LSQ,
-    arXiv 1902.08153; QuEST, arXiv 2502.05003.
+    arXiv 1902.08153; QuEST, arXiv 2502.05003; ParetoQ, arXiv 2502.02631 (stretched).
     """
     op = "compute_scale"
     v = _check.view(op, "w", w, out=out)

@@ -39,6 +39,8 @@ def compute_scale(w: Tensor, grid: Grid, rule: str, shape: tuple[int, ...]) -> T
     if rule == "lsq":
         factor = 1.0 if grid.kind == "sign" else 2 / math.sqrt(grid.positive_levels)
         a = factor * elements.abs().mean(1)
+    elif rule == "stretched":
+        a = elements.abs().amax(1) / (grid.v_max + 0.5)
     else:  # fixed, quest
         a = multiple(grid) * elements.square().mean(1).sqrt()
     return a.float().clamp(min=MIN_SCALE).reshape(shape)

@@ -57,6 +57,7 @@ def fake_quantize_backward(
     surrogate: str | None = None,
     *,
     needs_scale_grad: bool = True,
+    limit: float | None = None,
     out: Any = None,
 ) -> tuple[Any, Any]:
     """Surrogate gradient of ``fake_quantize`` with respect to w and to the scale.
@@ -75,6 +76,8 @@ def fake_quantize_backward(
         surrogate: identity, clipped, hardtanh, tanh, approx_sign or trust; None: hardtanh on the
             sign grid, else clipped.
         needs_scale_grad: False gives None in place of grad_scale.
+        limit: for clipped: -limit <= x <= limit in place of v_min <= x <= v_max, both in the mask
+            and in t (a stretched range); > 0, in bins.
         out: float32 output for grad_w; may be grad itself.
 
     Returns:
@@ -91,7 +94,8 @@ def fake_quantize_backward(
         >>> fake_quantize_backward(one, w, torch.tensor(0.5), Grid("mid-rise", 2))[0].tolist()
         [[1.0, 0.0]]
 
-    Source: Bengio et al., arXiv 1308.3432 (straight-through); LSQ, arXiv 1902.08153, eq. 3.
+    Source: Bengio et al., arXiv 1308.3432 (straight-through); LSQ, arXiv 1902.08153, eq. 3;
+    ParetoQ, arXiv 2502.02631 (limit).
     """
     op = "fake_quantize_backward"
     v = _check.weight(op, w, scale, grad=grad, out=out)
@@ -101,6 +105,12 @@ def fake_quantize_backward(
     if surrogate is None:
         surrogate = grid.default_surrogate
     _surrogate.check(op, surrogate, grid=grid)
+    if limit is not None:
+        limit = _check.number(op, "limit", limit, 0.0, float("inf"), "a number over 0")
+        if limit == 0 or surrogate != "clipped":
+            got = f"is {limit!r} with surrogate {surrogate!r}"
+            _check.fail(op, "limit", got, "a number over 0, and surrogate 'clipped'")
+    limited = {} if limit is None else {"limit": limit}
     _outputs.out(op, out, v.shape, "float32")
     _outputs.no_overlap(op, out, same=True, grad=grad)
     _outputs.no_overlap(op, out, w=w, scale=scale)
@@ -108,7 +118,7 @@ def fake_quantize_backward(
         op,
         v.kind,
         v.device,
-        (surrogate, needs_scale_grad),
+        (surrogate, needs_scale_grad, *limited.values()),
         (scale,),
         out=None if out is None else (out, None),
         grad=grad,
@@ -118,5 +128,6 @@ def fake_quantize_backward(
         surrogate=surrogate,
         needs_scale_grad=needs_scale_grad,
         view=v,
+        **limited,
     )
     return grad_w, grad_scale

@@ -13,9 +13,11 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     if backend == "cuda":
         return "this release has no CUDA kernel for it"
     if op == "fake_quantize_backward" and case is not None:
-        surrogate, _ = case
+        surrogate, _, *limit = case
         if surrogate == "tanh":
             return "it does not compute tanh"
+        if limit:
+            return "it takes no limit"
     return None
 
 

@@ -26,20 +26,23 @@ def fake_quantize_backward(
     surrogate: str,
     needs_scale_grad: bool,
     view: View,
+    limit: float | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     x = in_bins(w.reshape(view.rows, view.cols), spread(scale, view.rows, view.cols))
     g = grad.reshape(view.rows, view.cols)
-    grad_w = surrogate_gradient(g, x, grid, surrogate).reshape(view.shape)
-    return grad_w, scale_gradient(g, x, grid, scale) if needs_scale_grad else None
+    low, high = (grid.v_min, grid.v_max) if limit is None else (-limit, limit)
+    inside = (x >= low) & (x <= high)
+    grad_w = surrogate_gradient(g, x, grid, surrogate, inside).reshape(view.shape)
+    return grad_w, scale_gradient(g, x, grid, scale, inside) if needs_scale_grad else None
 
 
-def surrogate_gradient(g: Tensor, x: Tensor, grid: Grid, surrogate: str) -> Tensor:
+def surrogate_gradient(g: Tensor, x: Tensor, grid: Grid, surrogate: str, inside: Tensor) -> Tensor:
     """g * h'(x); the masks are closed and made from the unrounded x."""
     zero = torch.zeros_like(g)
     if surrogate == "identity":
         return g.clone()
     if surrogate == "clipped":
-        return torch.where((x >= grid.v_min) & (x <= grid.v_max), g, zero)
+        return torch.where(inside, g, zero)
     if surrogate == "hardtanh":
         return torch.where((x >= -1) & (x <= 1), g, zero)
     if surrogate == "tanh":
@@ -49,8 +52,8 @@ def surrogate_gradient(g: Tensor, x: Tensor, grid: Grid, surrogate: str) -> Tens
     return torch.where((value(x, grid) - x).abs() <= 0.5, g, zero)  # trust
 
 
-def scale_gradient(g: Tensor, x: Tensor, grid: Grid, scale: Tensor) -> Tensor:
+def scale_gradient(g: Tensor, x: Tensor, grid: Grid, scale: Tensor, inside: Tensor) -> Tensor:
     v = value(x, grid)
-    t = torch.where((x >= grid.v_min) & (x <= grid.v_max), v - x, v)
+    t = torch.where(inside, v - x, v)
     total = (g.double() * t.double()).reshape(scale.numel(), -1).sum(1)
     return (total / math.sqrt(g.numel() * grid.positive_levels)).float().reshape(scale.shape)

@@ -26,15 +26,30 @@ if tuple(int(part) for part in _found.split(".")[:2]) < (2, 11):
 from fogzo_kernels import __version__
 
 from .estimators import FOGZO, NSPSA, STE
-from .layers import QuantConfig, QuantLinear, quantize_, summary
+from .layers import (
+    QuantConfig,
+    QuantConv1d,
+    QuantConv2d,
+    QuantEmbedding,
+    QuantLinear,
+    disable_quantization,
+    enable_quantization,
+    quantize_,
+    summary,
+)
 
 __all__ = [
     "FOGZO",
     "NSPSA",
     "STE",
     "QuantConfig",
+    "QuantConv1d",
+    "QuantConv2d",
+    "QuantEmbedding",
     "QuantLinear",
     "__version__",
+    "disable_quantization",
+    "enable_quantization",
     "quantize_",
     "summary",
 ]

@@ -269,13 +269,15 @@ class Probing(Estimator):
             outs = None
             if over and kept is True:
                 outs = [g if g.is_contiguous() else None for g in guided.guides[part]]
-            estimate = guided.gradient(difference, part, outs=outs)
+            rows = guided.gradient(difference, part, outs=outs)
+            targets = guided.targets[part]
+            estimate = [t.from_probe_space(own) for t, own in zip(targets, rows, strict=True)]
             if factor is not None:
                 estimate = [gradient.mul_(factor) for gradient in estimate]
             if kept is not True:
                 pairs = zip(estimate, plain[part], strict=True)
                 estimate = [torch.where(kept, gradient, g) for gradient, g in pairs]
-            set_gradients(guided.targets[part], estimate)
+            set_gradients(targets, estimate)
             if over:
                 guided.guides[part] = plain[part] = estimate
 
@@ -306,5 +308,4 @@ def scale_of(scaler: Any, device: torch.device) -> Tensor | None:
 
 def set_gradients(targets: Sequence[Target], estimate: Sequence[Tensor]) -> None:
     for target, gradient in zip(targets, estimate, strict=True):
-        weight = target.weight
-        weight.grad = gradient if weight.dim() else gradient.view(())
+        target.weight.grad = gradient

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
-from ._targets import InPlace, QuantTarget, Target, as_rows
+from ._targets import InPlace, QuantTarget, Target
 from .record import Guided
 
 SIDES = {"central": "both", "forward": "plus"}
@@ -39,7 +39,7 @@ class Sides:
         self._guided, self._which = guided, SIDES[difference]
         self._probes = probes if together else 1  # of those made at a time
         targets = guided.targets
-        self._weights = [as_rows(target.weight) for target in targets]
+        self._weights = [target.latent() for target in targets]
         device = self._weights[0].device
         sides = 2 if self._which == "both" else 1
         self._as_values = sides == 1 or not fk.has_kernel("probe_matmul", device.type)

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 import fogzo_kernels as fk
 from fogzo_kernels import _check
 
+from ..layers.coded_weight import CodedWeight
 from ..layers.layout import Holder, Layout
-from ..layers.quant_linear import CodedWeight, QuantLinear, check_latent
+from ..layers.quant_layer import QuantLayer
+from ..layers.scales import check_latent
 
 FLOAT_RADIUS = 1e-3
 InPlace = Tensor | CodedWeight  # what may stand for a weight
@@ -28,30 +30,49 @@ class QuantTarget:
     """
 
     def __init__(
-        self, name: str, number: int, layers: Sequence[QuantLinear], act_bits: int | None
+        self, name: str, number: int, layers: Sequence[QuantLayer], act_bits: int | None
     ) -> None:
         self.name, self.number, self.layers = name, number, layers
-        own = [layer.config.act_bits for layer in layers]
+        own = [layer.act_bits for layer in layers if layer.multiplies]
         self.integers = any(bits is not None for bits in own)
         self.changes = act_bits is not None and None in own
         self.act_bits = act_bits
-        self.form = "packed" if self.integers or act_bits is not None else "values"
+        self.form = "packed" if self.integers or self.changes else "values"
         self.grid: fk.Grid | None = layers[0].grid
         self.surrogate = layers[0].surrogate
-        self.scale_moves = layers[0].config.dynamic
-        self._tables = layers[0]._parameters, layers[0]._buffers
+        self.scale_moves = layers[0].config.scale != "fixed"
+        self.learned = layers[0].config.learned is not None
+        self._frozen_rows = sorted(frozenset.intersection(*(each.frozen_rows for each in layers)))
+        self._parameters = layers[0]._parameters
 
     @property
     def weight(self) -> Tensor:
-        weight = self._tables[0]["weight"]
+        weight = self._parameters["weight"]
         assert weight is not None
         return weight
 
     @property
     def scale(self) -> Tensor:
-        scale = self._tables[1]["scale"]
-        assert scale is not None
-        return scale
+        return self.layers[0].frozen_scale()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it is quantized at all now: else a probe has nothing to perturb."""
+        return any(layer.enabled for layer in self.layers)
+
+    def latent(self) -> Tensor:
+        """W as the operations take it: [N, K], in the space where its grid lies."""
+        return self.to_probe_space(self.weight)
+
+    def to_probe_space(self, tensor: Tensor) -> Tensor:
+        return self.layers[0].probe_space(tensor)
+
+    def from_probe_space(self, rows: Tensor) -> Tensor:
+        """G as W's gradient."""
+        gradient = self.layers[0].from_probe_space(rows)
+        if self._frozen_rows:
+            gradient[self._frozen_rows] = 0
+        return gradient
 
     def coded(
         self,
@@ -68,7 +89,8 @@ class QuantTarget:
     def unperturbed(self, in_probe: bool = True) -> CodedWeight:
         """The codes of W itself, with the scale of the last forward."""
         assert self.grid is not None
-        codes: Tensor = fk.quantize(self.weight.detach(), self.scale, self.grid)
+        with torch.no_grad():
+            codes: Tensor = fk.quantize(self.latent().detach(), self.scale, self.grid)
         return self.coded(codes, self.scale, in_probe)
 
     def put(self, given: InPlace) -> None:
@@ -94,7 +116,8 @@ class FloatTarget:
     grid: fk.Grid | None = None
     form = "values"
     surrogate = "identity"
-    scale_moves = False
+    scale_moves = learned = False
+    enabled = True
     was_read = True  # a float parameter does not tell
 
     def __init__(
@@ -113,6 +136,15 @@ class FloatTarget:
     @property
     def scale(self) -> Tensor:
         return torch.full((), self._scale, dtype=torch.float32, device=self.weight.device)
+
+    def latent(self) -> Tensor:
+        return as_rows(self.weight)
+
+    def to_probe_space(self, tensor: Tensor) -> Tensor:
+        return as_rows(tensor)
+
+    def from_probe_space(self, rows: Tensor) -> Tensor:
+        return rows.view(self.weight.shape)
 
     def put(self, given: InPlace) -> None:
         assert isinstance(given, Tensor)
@@ -137,6 +169,8 @@ def find_targets(
 ) -> list[Target]:
     """Quantized weights in named_parameters() order, then, for ``everything``, all others.
 
+    But learned scales: they are frozen in probes, and keep their back-propagated gradient.
+
     ``act_bits``: what probes quantize the inputs of quantized layers to.
     """
     layout = Layout(model)
@@ -145,9 +179,9 @@ def find_targets(
         check_latent(layers[0].weight, op, name)
         targets.append(QuantTarget(name, len(targets), layers, act_bits))
     if everything:
-        quantized = {target.name for target in targets}
+        quantized, scales = {target.name for target in targets}, layout.learned_scales()
         for name, parameter in layout.parameters.items():
-            if name not in quantized:
+            if name not in quantized and id(parameter) not in scales:
                 holders = layout.holders[id(parameter)]
                 targets.append(FloatTarget(op, name, len(targets), holders, noise))
     return targets

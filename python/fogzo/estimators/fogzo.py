@@ -12,7 +12,7 @@ import fogzo_kernels as fk
 from . import _gamma
 from ._base import Forward, as_scalar
 from ._probing import Probing, scale_of
-from ._targets import Target, as_rows
+from ._targets import Target
 from .record import Guided, Last
 
 
@@ -112,7 +112,7 @@ class FOGZO(Probing):
         self._back_propagate(loss, scaler)
         last = Last(as_scalar(loss), fallbacks=self.fallbacks)
         t = self.calls // self.accumulate
-        targets = [target for target in self._targets if target.weight.grad is not None]
+        targets = [t for t in self._targets if t.weight.grad is not None and t.enabled]
         if t < self.start or not targets:
             return last
         last.gamma = _gamma.at(self.gamma, self.ramp_steps, t)
@@ -122,9 +122,11 @@ class FOGZO(Probing):
 
     def _replace(self, forward: Forward, targets: list[Target], scaler: Any, last: Last) -> None:
         """Put G in the place of g."""
-        scaled = [as_rows(gradient_of(target)) for target in targets]
+        scaled = [gradient_of(target) for target in targets]
         factor = scale_of(scaler, scaled[0].device)
-        guides = scaled if factor is None else unscaled(scaled, factor)
+        plain = scaled if factor is None else unscaled(scaled, factor)
+        columns = zip(targets, plain, strict=True)
+        guides = [target.to_probe_space(gradient) for target, gradient in columns]
         draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": last.gamma}
         guided = Guided(targets, guides, draw)
         last.norm = fk.whitened_norm(guides, guided.scales, guided.surrogates, noise=self.noise)

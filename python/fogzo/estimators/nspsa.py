@@ -12,7 +12,7 @@ from fogzo_kernels import _check
 from ._base import Forward, as_scalar
 from ._probing import Probing, scale_of
 from ._steps import FORWARD_ONLY
-from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target, as_rows
+from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from .record import Guided, Last
 
 
@@ -76,12 +76,13 @@ class NSPSA(Probing):
         )
 
     def _step(self, forward: Forward, scaler: Any) -> Last:
-        perturbed = {id(target.weight) for target in self._targets}
+        perturbed = {id(target.weight) for target in self._targets if target.enabled}
         others = any(p.requires_grad and id(p) not in perturbed for p in self._parameters)
         loss = self._unperturbed(forward, scaler, others)
         last = Last(loss, fallbacks=self.fallbacks, forwards=3 if others else 1)
-        last.gamma = 1.0
-        targets = [t for t in self._targets if t.was_read and t.weight.requires_grad]
+        enabled = [target for target in self._targets if target.enabled]
+        targets = [t for t in enabled if t.was_read and t.weight.requires_grad]
+        last.gamma = 1.0 if enabled else 0.0
         if targets:
             with torch.no_grad():
                 self._replace(forward, targets, scaler, last)
@@ -90,25 +91,27 @@ class NSPSA(Probing):
     def _replace(self, forward: Forward, targets: list[Target], scaler: Any, last: Last) -> None:
         """Leave G in .grad of the perturbed weights."""
         # with norm 0 the operations give the guide no weight; any tensor of the shape will do
-        weights = [as_rows(target.weight) for target in targets]
+        weights = [target.latent() for target in targets]
         draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": 1.0}
         guided = Guided(targets, weights, draw | {"norm": 0.0})
         difference, finite = self._measure(forward, guided, last)
         kept = self._kept(last, finite)
         factor = scale_of(scaler, weights[0].device)
-        zeros = [] if kept is True else [torch.zeros_like(weight) for weight in weights]
+        zeros = [] if kept is True else [torch.zeros_like(target.weight) for target in targets]
         self._put(guided, difference, kept, zeros, factor)
         last.fallbacks = self.fallbacks
 
     def _unperturbed(self, forward: Forward, scaler: Any, others: bool) -> Tensor:
         """The loss, detached; ``others``: with the gradients of what is not perturbed."""
-        quantized = [target for target in self._targets if isinstance(target, QuantTarget)]
+        every = [target for target in self._targets if isinstance(target, QuantTarget)]
+        # a learned scale gets its gradient through Q(W), a disabled weight its own
+        quantized = [target for target in every if target.enabled and not target.learned]
         with torch.no_grad():
             values: list[InPlace] = [t.layers[0].quantized_weight() for t in quantized]
             for i, target in enumerate(quantized):
                 if target.integers:
                     values[i] = target.unperturbed(in_probe=False)
-        for target in quantized:
+        for target in every:
             target.forget_reads()
         # constants for the quantized weights: back-propagation then spends nothing on them
         with InPlaceOfWeights(quantized, values):

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import fogzo_kernels as fk
 from fogzo_kernels import _check, _surrogate
 
-SCALES = ("fixed", "absmean", "absmax")
+SCALES = ("fixed", "absmean", "absmax", "lsq", "quest", "stretched")
+LEARNED = {"lsq": "scale", "stretched": "alpha"}  # rule: the parameter that it learns
+STRETCHED_CLIP = 0.99  # of alpha: up to there a stretched weight gets a gradient
 GRANULARITIES = ("tensor", "channel", "group")
 ACT_BITS = (8, 4, 2, 1)
 
@@ -22,11 +24,15 @@ class QuantConfig:
         grid: "mid-rise", "mid-tread", "ternary" or "sign".
         bits: 2..8 for mid-rise and mid-tread; without meaning for ternary and sign.
         scale: "fixed" (Gaussian-MSE-optimal multiple of the RMS of W when the layer is quantized,
-            then a constant), "absmean" (mean abs W, each forward; sign and ternary only) or
-            "absmax" (max abs W / v_max, each forward).
+            then a constant), "absmean" (mean abs W, each forward; sign and ternary only),
+            "absmax" (max abs W / v_max, each forward), "lsq" (learned; begins at
+            2 mean abs W / sqrt(Q_P)), "quest" (W and the input rotated by a Hadamard matrix, the
+            fixed multiple of each row's RMS, each forward) or "stretched" (alpha / (v_max + 1/2)
+            with alpha learned from max abs W on; mid-rise of 2..7 bits and ternary).
         granularity: one scale per "tensor", per output "channel", or per "group".
         group_size: inputs that share a scale; divides in_features. For "group" only.
-        surrogate: what the backward pass pretends; None: hardtanh for sign, else clipped.
+        surrogate: what the backward pass pretends; None: trust for quest, hardtanh for sign, else
+            clipped.
         act_bits: None, or 8, 4, 2 or 1: the layer quantizes its input to so many bits, each token
             (row) by a scale of its own, max abs x / (2^(act_bits-1) - 1), 1 bit: mean abs x.
         scale_value: a > 0 in the unit of W, in place of the fixed rule's value.
@@ -51,13 +57,15 @@ class QuantConfig:
     def __post_init__(self) -> None:
         op = "QuantConfig"
         grid = self.values  # refuses an unknown kind and bits out of range
-        if self.scale in ("lsq", "quest"):
-            got = f"is {self.scale!r}, which is not available in this release"
-            _check.fail(op, "scale", got, f"one of {', '.join(SCALES)}")
         _check.choice(op, "scale", self.scale, SCALES)
         if self.scale == "absmean" and grid.kind not in ("sign", "ternary"):
             _check.fail(op, "scale", f"is 'absmean' for grid {grid.kind!r}", "grid sign or ternary")
+        if self.scale == "stretched":
+            self._check_stretched(op)
         _check.choice(op, "granularity", self.granularity, GRANULARITIES)
+        if self.scale == "quest" and self.granularity != "channel":
+            got = f"is {self.granularity!r} for scale 'quest'"
+            _check.fail(op, "granularity", got, "'channel'")
         if (self.granularity == "group") != (self.group_size is not None):
             expected = "an int >= 1" if self.granularity == "group" else "None"
             got = f"is {self.group_size!r} for granularity {self.granularity!r}"
@@ -71,6 +79,18 @@ class QuantConfig:
         if self.scale_value is not None:
             self._check_scale_value(op)
         _surrogate.check(op, self.surrogate_name, grid=grid)
+        if self.surrogate == "trust" and self.scale != "quest":
+            _check.fail(op, "surrogate", f"is 'trust' for scale {self.scale!r}", "scale 'quest'")
+
+    def _check_stretched(self, op: str) -> None:
+        grid = self.values
+        if grid.kind not in ("mid-rise", "ternary") or grid.bits == 8:
+            bits = "" if grid.bits is None else f" of {grid.bits} bits"
+            got = f"is 'stretched' for grid {grid.kind!r}{bits}"
+            _check.fail(op, "scale", got, "grid mid-rise of 2..7 bits, or ternary")
+        if self.surrogate not in (None, "clipped"):
+            got = f"is {self.surrogate!r} for scale 'stretched'"
+            _check.fail(op, "surrogate", got, "None or 'clipped'")
 
     def _check_scale_value(self, op: str) -> None:
         if self.scale != "fixed":
@@ -93,13 +113,30 @@ class QuantConfig:
 
     @property
     def surrogate_name(self) -> str:
-        """The surrogate, the grid's default where none is named."""
-        return self.surrogate if self.surrogate is not None else self.values.default_surrogate
+        """The surrogate; where none is named trust for quest, else the grid's default."""
+        if self.surrogate is not None:
+            return self.surrogate
+        return "trust" if self.scale == "quest" else self.values.default_surrogate
 
     @property
-    def dynamic(self) -> bool:
-        """Whether the scale follows W at every forward."""
-        return self.scale != "fixed"
+    def learned(self) -> str | None:
+        """Name of the layer's parameter that the scale is learned in, None for other rules."""
+        return LEARNED.get(self.scale)
+
+    @property
+    def rotated(self) -> bool:
+        """Whether W and the input are rotated before they are multiplied."""
+        return self.scale == "quest"
+
+    @property
+    def stretch(self) -> float:
+        """alpha / a of the stretched rule: v_max + 1/2, the levels to one side of 0."""
+        return self.values.v_max + 0.5
+
+    @property
+    def limit(self) -> float | None:
+        """abs x in bins up to which a stretched weight gets a gradient; None: the grid's range."""
+        return STRETCHED_CLIP * self.stretch if self.scale == "stretched" else None
 
 
 def given_config(op: str, config: object) -> QuantConfig:

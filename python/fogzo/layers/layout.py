@@ -9,7 +9,8 @@ from torch import nn
 
 from fogzo_kernels import _check
 
-from .quant_linear import QuantLinear
+from .kinds import why_float
+from .quant_layer import QuantLayer
 
 
 class Holder(NamedTuple):
@@ -45,15 +46,24 @@ class Layout:
                     self.holders.setdefault(id(parameter), []).append(holder)
         self.parameters: dict[str, nn.Parameter] = dict(model.named_parameters())
 
-    def quantized(self) -> Iterator[tuple[str, list[QuantLinear]]]:
+    def quantized(self) -> Iterator[tuple[str, list[QuantLayer]]]:
         """Each quantized weight in named_parameters() order, and the layers that hold it."""
         for name, parameter in self.parameters.items():
             holders = self.holders[id(parameter)]
             layers = [
-                h.module for h in holders if isinstance(h.module, QuantLinear) and h.key == "weight"
+                h.module for h in holders if isinstance(h.module, QuantLayer) and h.key == "weight"
             ]
             if layers:
                 yield name, layers
+
+    def learned_scales(self) -> set[int]:
+        """ids of the parameters that learned scales are; probes leave them as they are."""
+        return {
+            key
+            for key, holders in self.holders.items()
+            for _, module, name in holders
+            if isinstance(module, QuantLayer) and name == module.config.learned
+        }
 
     def why_float(self, holder: Holder, wanted: Collection[str] | None = None) -> str | None:
         """What keeps this weight float, None where nothing does.
@@ -61,26 +71,24 @@ class Layout:
         ``wanted``: names of the modules to quantize, None for all; a weight is quantized only
         where everything that holds it is.
         """
-        own = self._why_not_a_linear(holder)
+        own = self._why_not(holder)
         if own is not None:
             return own
         parameter = holder.module._parameters[holder.key]
         for other in self.holders[id(parameter)]:
-            if isinstance(other.module, QuantLinear):
+            if isinstance(other.module, QuantLayer):
                 return f"shared with {other.path}, which was quantized before"
             unwanted = wanted is not None and other.name not in wanted
-            if unwanted or self._why_not_a_linear(other) is not None:
+            if unwanted or self._why_not(other) is not None:
                 return f"shared with {other.path}, which stays float"
         return None
 
-    def _why_not_a_linear(self, holder: Holder) -> str | None:
+    def _why_not(self, holder: Holder) -> str | None:
         module = holder.module
         if id(module) in self._attention_outputs:
             return "nn.MultiheadAttention reads out_proj.weight without calling out_proj"
-        if not isinstance(module, nn.Linear):
-            return f"{type(module).__name__}: only the weight of nn.Linear is quantized"
-        if holder.key != "weight":
-            return f"{holder.key}: only the weight of nn.Linear is quantized"
-        if type(module) is not nn.Linear:
-            return f"{type(module).__name__}: a subclass of nn.Linear with its own behaviour"
-        return None
+        if isinstance(module, QuantLayer) and holder.key == module.config.learned:
+            return f"{holder.key}: learned, the weight's scale"
+        if holder.key != "weight" and not isinstance(module, nn.MultiheadAttention):
+            return f"{holder.key}: only the weight of a layer is quantized"
+        return why_float(module)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
 
 from .layout import Layout, check_model
-from .quant_linear import QuantLinear
+from .quant_layer import QuantLayer
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Row:
 
     Attributes:
         name: as in named_parameters(). shape: its shape.
-        grid: grid and bits, "float" where it is not quantized.
+        grid: grid and bits, "disabled" after them where that is so; "float" where not quantized.
         scale: scale rule and granularity, "" for a float one.
         bytes: packed codes and scales, or the float parameter's own.
         inputs: bits that its layers' inputs are quantized to, "" where they stay float.
@@ -82,7 +83,7 @@ def summary(model: nn.Module) -> Summary:
     """
     check_model("summary", model)
     layout = Layout(model)
-    quantized = {name: layers[0] for name, layers in layout.quantized()}
+    quantized = dict(layout.quantized())
     rows = []
     for name, parameter in layout.parameters.items():
         shape = tuple(parameter.shape)
@@ -91,16 +92,21 @@ def summary(model: nn.Module) -> Summary:
             continue
         why = layout.why_float(layout.holders[id(parameter)][0])
         size = parameter.numel() * parameter.element_size()
-        rows.append(Row(name, shape, "float", "", size, why or "not selected by filter_fn"))
+        rows.append(
+            Row(name, shape, "float", "", size, why or "not selected by filter_fn or overrides")
+        )
     return Summary(rows)
 
 
-def _quantized_row(name: str, shape: tuple[int, ...], layer: QuantLinear) -> Row:
+def _quantized_row(name: str, shape: tuple[int, ...], layers: list[QuantLayer]) -> Row:
+    layer = layers[0]
     grid, config = layer.grid, layer.config
     bits = f", {grid.bits} bits" if grid.bits is not None else ""
     group = f" of {config.group_size}" if config.group_size is not None else ""
-    packed = shape[0] * -(-shape[1] * grid.storage_bits // 8)
+    packed = shape[0] * -(-math.prod(shape[1:]) * grid.storage_bits // 8)
     size = packed + layer.scale.numel() * layer.scale.element_size()
     scale = f"{config.scale} per {config.granularity}{group}"
-    inputs = {1: "1 bit", None: ""}.get(config.act_bits, f"{config.act_bits} bits")
-    return Row(name, shape, grid.kind + bits, scale, size, inputs=inputs)
+    act_bits = next((each.act_bits for each in layers if each.act_bits is not None), None)
+    inputs = {1: "1 bit", None: ""}.get(act_bits, f"{act_bits} bits")
+    off = "" if layer.enabled else ", disabled"
+    return Row(name, shape, grid.kind + bits + off, scale, size, inputs=inputs)

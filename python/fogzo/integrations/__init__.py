@@ -1,0 +1,1 @@
+"""Bridges to other libraries, each imported by its own name only: none is a dependency."""

@@ -1,0 +1,186 @@
+"""Convolutions of one and two dimensions whose forward uses the quantized weight."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from ..autograd import integer_linear, rotate
+from .coded_weight import CodedWeight
+from .config import QuantConfig, given_config
+from .quant_layer import QuantLayer, become_quantized
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+class QuantConv(QuantLayer, _ConvNd):
+    """What QuantConv1d and QuantConv2d share: see them.
+
+    Float inputs meet the values of Q(W) in torch's own convolution: in a probe too, where the
+    packed codes become values for the time of one layer. Integers (``act_bits``, int8 probes) and
+    rotated weights ("quest") are multiplied patch by patch: the padded input is unfolded, and a
+    patch, what one output position of one group sees, is a row: one token, with a scale of its own.
+    """
+
+    def _forward_of_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        y: Tensor = self._conv_forward(x, weight, self._parameters["bias"])
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, ...] or [C, ...] -> the convolution's output, as torch shapes it."""
+        state = self.__dict__
+        if not state["enabled"]:
+            state["_was_read"] = True
+            return self._forward_of_weight(x, self.weight)
+        bits, probe = state["config"].act_bits, state["_probe_weight"]
+        if bits is None and isinstance(probe, CodedWeight):
+            bits = probe.act_bits
+        if bits is None and not state["_rotates"]:
+            return self._forward_of_weight(x, self.quantized_weight())
+        batched = x.dim() == self.weight.dim()
+        y = self._of_patches(x if batched else x.unsqueeze(0), bits)
+        return y if batched else y.squeeze(0)
+
+    def _of_patches(self, x: Tensor, bits: int | None) -> Tensor:
+        """[B, C, ...] -> [B, out_channels, ...], group by group, from rows [B * L, K]."""
+        dtype, bias = self._result_dtype(x), self._parameters["bias"]
+        patches, size = self._patches(x)
+        coded, values = self._codes() if bits is not None else (None, self.quantized_weight())
+        values = None if values is None else values.flatten(1)
+        width, outputs = self.weight[0].numel(), self.out_channels // self.groups
+        parts = []
+        for group in range(self.groups):
+            rows = patches[:, :, group * width : (group + 1) * width].reshape(-1, width)
+            rows = rotate(rows.float()) if self._rotates else rows
+            own = slice(group * outputs, (group + 1) * outputs)
+            of_group = None if bias is None else bias[own]
+            weight = None if values is None else values[own]
+            if bits is None:
+                parts.append(F.linear(rows, cast(Tensor, weight), of_group))
+                continue
+            codes = cast(CodedWeight, coded).part(own.start, own.stop)
+            rows = rows if rows.dtype is torch.bfloat16 else rows.float()
+            parts.append(
+                integer_linear(
+                    rows, weight, of_group, codes.codes, codes.scale, codes.grid, bits, dtype
+                )
+            )
+        y = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        return y.view(len(x), -1, self.out_channels).transpose(1, 2).reshape(len(x), -1, *size)
+
+    def _patches(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """[B, L, groups * K], one row a patch, and the output's sizes; L is their product."""
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        if any(self._reversed_padding_repeated_twice):
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+        options = (self.kernel_size, self.dilation, self.stride)
+        spans = zip(x.shape[2:], *options, strict=True)
+        size = tuple((n - d * (k - 1) - 1) // s + 1 for n, k, d, s in spans)
+        if x.dim() == 3:  # one dimension is two with a height of 1
+            x = x.unsqueeze(2)
+            options = cast(Any, tuple((1, *option) for option in options))
+        kernel, dilation, stride = options
+        patches = F.unfold(x, kernel, dilation=dilation, stride=stride)  # [B, groups * K, L]
+        return patches.transpose(1, 2), size
+
+
+class QuantConv1d(QuantConv, nn.Conv1d):
+    """An nn.Conv1d that convolves with Q(W), W viewed as [out_channels, in/groups * k].
+
+    Args:
+        in_channels, .. padding_mode, device: as nn.Conv1d's.
+        config: grid, scale rule and surrogate, as for QuantLinear. ``granularity="group"``:
+            group_size divides in_channels / groups * k. ``act_bits``: a token is one patch, the
+            inputs that one output position of one convolution group sees.
+
+    Raises:
+        ValueError, TypeError: as QuantLinear's.
+
+    Example:
+        >>> QuantConv1d(4, 6, 3, padding=1)(torch.zeros(2, 4, 8)).shape
+        torch.Size([2, 6, 8])
+    """
+
+    float_class = nn.Conv1d
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int],
+        stride: int | tuple[int] = 1,
+        padding: str | int | tuple[int] = 0,
+        dilation: int | tuple[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        config: QuantConfig | None = None,
+        device: Any = None,
+    ) -> None:
+        config = given_config("QuantConv1d", config)
+        nn.Conv1d.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, device=device, dtype=torch.float32,
+        )  # fmt: skip
+        become_quantized(self, QuantConv1d, config)
+
+    @classmethod
+    def from_conv(cls, conv: nn.Conv1d, config: QuantConfig | None = None) -> QuantConv1d:
+        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
+        return cls._from_float("from_conv", conv, config)
+
+    def to_conv(self, quantized: bool = False) -> nn.Conv1d:
+        """An nn.Conv1d with the latent weight (shared), or with a copy of Q(W)."""
+        return cast(nn.Conv1d, self._to_float(quantized))
+
+
+class QuantConv2d(QuantConv, nn.Conv2d):
+    """An nn.Conv2d that convolves with Q(W), W viewed as [out_channels, in/groups * kh * kw].
+
+    Args:
+        in_channels, .. padding_mode, device: as nn.Conv2d's.
+        config: as QuantConv1d's.
+
+    Raises:
+        ValueError, TypeError: as QuantLinear's.
+
+    Example:
+        >>> QuantConv2d(4, 6, 3, padding="same")(torch.zeros(2, 4, 8, 8)).shape
+        torch.Size([2, 6, 8, 8])
+    """
+
+    float_class = nn.Conv2d
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        config: QuantConfig | None = None,
+        device: Any = None,
+    ) -> None:
+        config = given_config("QuantConv2d", config)
+        nn.Conv2d.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, device=device, dtype=torch.float32,
+        )  # fmt: skip
+        become_quantized(self, QuantConv2d, config)
+
+    @classmethod
+    def from_conv(cls, conv: nn.Conv2d, config: QuantConfig | None = None) -> QuantConv2d:
+        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
+        return cls._from_float("from_conv", conv, config)
+
+    def to_conv(self, quantized: bool = False) -> nn.Conv2d:
+        """An nn.Conv2d with the latent weight (shared), or with a copy of Q(W)."""
+        return cast(nn.Conv2d, self._to_float(quantized))
