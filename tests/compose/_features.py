@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import fogzo
@@ -260,10 +262,47 @@ def compiled(model: nn.Module) -> Any:
     return torch.compile(model, backend="eager")
 
 
+def sharded() -> nn.Module:
+    model = net()
+    fully_shard(model)
+    return model
+
+
 def hooked() -> nn.Module:
     model = net(nn.Identity())
     model[1].register_forward_hook(lambda module, args, out: out * 1.5)
     return model
+
+
+class Images(nn.Module):
+    """The 8 features as a picture of 2 x 4."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(len(x), 1, 2, 4)
+
+
+def convolutions() -> nn.Module:
+    model = nn.Sequential(
+        Images(), nn.Conv2d(1, 4, 3, padding=1), nn.GELU(), nn.Conv2d(4, 4, 2), nn.Flatten(),
+        nn.Linear(12, 4),
+    )  # fmt: skip
+    return fogzo.quantize_(model)
+
+
+class Words(nn.Module):
+    """A sentence of 8 words in place of the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(6, 16, padding_idx=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.words((x.abs() * 2).long().clamp(max=5)).mean(1)
+        return y
+
+
+def embeddings() -> nn.Module:
+    return fogzo.quantize_(nn.Sequential(Words(), nn.Linear(16, 4)))
 
 
 def with_config(**options: Any) -> Callable[[], nn.Module]:
@@ -296,6 +335,11 @@ FEATURES: dict[str, Feature] = {
             grid="mid-tread", bits=4, scale="absmax", granularity="group", group_size=8
         )
     ),
+    "lsq scales": Feature(with_config(scale="lsq")),
+    "stretched scales": Feature(with_config(scale="stretched")),
+    "quest scales, rotated weights": Feature(with_config(scale="quest")),
+    "QuantConv2d": Feature(convolutions),
+    "QuantEmbedding": Feature(embeddings),
     "8-bit activations (act_bits)": Feature(with_config(act_bits=8)),
     "rademacher noise": Feature(net, options={"noise": "rademacher"}),
     "autocast, bfloat16": Feature(net, autocast, half=True),
@@ -306,6 +350,13 @@ FEATURES: dict[str, Feature] = {
     "AveragedModel, deepcopy": Averaged(lambda: net(nn.Dropout(0.2))),
     "state_dict and resume": Resumed(net),
     "torch.compile": Feature(net, running=compiled),
+    "DistributedDataParallel": Feature(
+        lambda: net(nn.Dropout(0.2)),
+        # NSPSA's quantized weights are constants to back-propagation
+        running=lambda model: DistributedDataParallel(model, find_unused_parameters=True),
+        wraps=True,
+    ),
+    "FSDP2 (fully_shard)": Feature(sharded, refused="is a DTensor, sharded over processes"),
     "nn.DataParallel": Feature(
         lambda: nn.DataParallel(net()),
         refused="holds an nn.DataParallel, whose threads share no random state",

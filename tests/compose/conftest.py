@@ -26,5 +26,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if TABLE.verdicts:
         terminalreporter.section("what composes with what")
         terminalreporter.write_line(TABLE.plain())
-    if config.getoption("--write-composition"):
+    if config.getoption("--write-composition", default=False):
         DOCUMENT.write_text(TABLE.document(), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fogzo_kernels import _check
+
+WHOLE = "whole weights in each process: nn.parallel.DistributedDataParallel"
 
 
 class Ranks:
@@ -31,8 +34,10 @@ class Ranks:
         for module in model.modules():
             if isinstance(module, nn.DataParallel):
                 got = "holds an nn.DataParallel, whose threads share no random state"
-                _check.fail(op, "model", got, "nn.parallel.DistributedDataParallel", TypeError)
-        self._given = group
+                _check.fail(op, "model", got, WHOLE, TypeError)
+        self._weights = list(model.named_parameters())
+        self._check_whole(op)
+        self._given, self._checked = group, False
         alone = group is None and not self._wrappers
         if alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             warnings.warn(
@@ -48,7 +53,17 @@ class Ranks:
 
         new = object.__new__(Ranks)
         new._wrappers, new._given = deepcopy(self._wrappers, memo), self._given
+        new._weights, new._checked = deepcopy(self._weights, memo), False
         return new
+
+    def _check_whole(self, op: str) -> None:
+        """Refuse parameters that are parts of tensors."""
+        sharded = sys.modules.get("torch.distributed.tensor")
+        if sharded is None:  # then there are none
+            return
+        for name, weight in self._weights:
+            if isinstance(weight, sharded.DTensor):
+                _check.fail(op, name, "is a DTensor, sharded over processes", WHOLE, TypeError)
 
     @property
     def group(self) -> Any:
@@ -58,6 +73,9 @@ class Ranks:
 
     def check(self, call: str) -> None:
         """Refuse a call that would leave the processes with unequal guides."""
+        if not self._checked:
+            self._check_whole(call)
+            self._checked = True
         if any(not wrapper.require_backward_grad_sync for wrapper in self._wrappers):
             got = "is called inside no_sync()"
             expected = "a call outside of it: G is made of gradients that are averaged already"
