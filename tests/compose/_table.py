@@ -43,7 +43,7 @@ torch.vmap and runs once for each probe):
 | tokens | probes n | sequential | batched | sequential, int8 | batched, int8 |
 | --- | --- | --- | --- | --- | --- |
 | 2048 | 1 | 1.58 | 1.68 | 1.30 | 1.40 |
-| 64 | 1 | 1.93 | 2.10 | 1.81 | 2.11 |
+| 64 | 1 | 1.95 | 2.21 | 1.81 | 2.13 |
 | 64 | 4 | 4.65 | 4.37 | 4.43 | 3.80 |
 
 So `sequential` is the default; many probes of small batches are where batching pays. It is not yet
