@@ -136,5 +136,7 @@ def test_the_document_is_what_was_seen(table: Table) -> None:
     """pytest -q tests/compose --write-composition writes it."""
     if not table.complete(list(FEATURES), list(COLUMNS)):
         pytest.skip("only a part of the cells was run")
+    if not torch.__version__.startswith("2.13."):
+        pytest.skip("the reasons that torch.vmap gives are those of PyTorch 2.13")
     document = Path(__file__).resolve().parents[2] / "docs" / "composition.md"
     assert document.read_text(encoding="utf-8") == table.document()
