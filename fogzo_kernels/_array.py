@@ -27,10 +27,12 @@ def have_torch() -> bool:
     return "torch" in sys.modules or importlib.util.find_spec("torch") is not None
 
 
-def compiling() -> bool:
-    """Whether torch.compile is tracing this call."""
+def traced() -> bool:
+    """Whether torch.compile traces this call, or torch.vmap maps it over a hidden dimension."""
     torch = sys.modules.get("torch")
-    return torch is not None and torch.compiler.is_compiling()
+    return torch is not None and (
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    )
 
 
 def kind(array: object) -> str | None:

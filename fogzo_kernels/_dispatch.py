@@ -49,12 +49,12 @@ _logged: set[tuple[str, str]] = set()
 
 
 def operation(function: F) -> F:
-    """A public operation, for which torch.compile traces the registered one of ``_library``."""
+    """A public operation; torch.compile and torch.vmap take the registered one of ``_library``."""
     name = function.__name__
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        if not _array.compiling():
+        if not _array.traced():
             return function(*args, **kwargs)
         from ._library import traced
 

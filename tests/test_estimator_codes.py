@@ -64,11 +64,13 @@ def test_packed_codes_stand_for_the_weights():
 
     FOGZO(model).backward(closure)
     assert seen[0] is None
-    assert [(type(given.codes), given.codes.bits) for given in seen[1:]] == [(fk.Packed, 2)] * 2
-    seen.clear()
-    with fk.use_backend("reference"):
-        FOGZO(model).backward(closure)
-    assert [type(given) for given in seen[1:]] == [Tensor] * 2
+    of_codes = [(fk.Packed, 2, False)] * 2
+    assert [(type(g.codes), g.codes.bits, g.as_values) for g in seen[1:]] == of_codes
+    for options, backend in (({}, "reference"), ({"difference": "forward"}, "auto")):
+        seen.clear()
+        with fk.use_backend(backend):
+            FOGZO(model, **options).backward(closure)
+        assert {(type(given.codes), given.as_values) for given in seen[1:]} == {(fk.Packed, True)}
 
 
 def test_autocast_multiplies_values(monkeypatch):

@@ -72,6 +72,9 @@ def fake_quantize(
     Source: the straight-through estimator as in Yang & Aamodt, arXiv 2510.23926, section 2; the
     scale's gradient: LSQ, arXiv 1902.08153.
     """
+    if not torch.is_grad_enabled():  # torch.vmap maps the operation, and no such Function
+        values: Tensor = fk.fake_quantize(w, scale, grid)
+        return values
     if surrogate == "identity" and not scale.requires_grad:
         straight: Tensor = StraightThrough.apply(w, scale, grid)
         return straight

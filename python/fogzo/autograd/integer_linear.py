@@ -27,8 +27,7 @@ class IntegerLinear(torch.autograd.Function):
     ) -> Tensor:
         x_codes, x_scale = fk.quantize_activation(x, act_bits)
         ctx.save_for_backward(x_codes, x_scale, weight, x if act_bits == 1 else None)
-        y: Tensor = fk.probe_matmul(x_codes, codes, scale, grid, bias, x_scale=x_scale)[0]
-        return y.to(dtype)
+        return product(x_codes, x_scale, codes, scale, grid, bias, dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -45,6 +44,19 @@ class IntegerLinear(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum(0)
         return grad_x, grad_weight, grad_bias, None, None, None, None, None
+
+
+def product(
+    x_codes: Tensor,
+    x_scale: Tensor,
+    codes: Tensor | fk.Packed,
+    scale: Tensor,
+    grid: fk.Grid,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    y: Tensor = fk.probe_matmul(x_codes, codes, scale, grid, bias, x_scale=x_scale)[0]
+    return y.to(dtype)
 
 
 def integer_linear(
@@ -89,5 +101,7 @@ def integer_linear(
 
     Source: per-token activations and the straight-through estimator, docs/algorithm.md.
     """
+    if not torch.is_grad_enabled():  # torch.vmap maps these operations, and no such Function
+        return product(*fk.quantize_activation(x, act_bits), codes, scale, grid, bias, dtype)
     y: Tensor = IntegerLinear.apply(x, weight, bias, codes, scale, grid, act_bits, dtype)
     return y

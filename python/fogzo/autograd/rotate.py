@@ -45,5 +45,8 @@ def rotate(x: Tensor) -> Tensor:
 
     Source: QuEST, arXiv 2502.05003, section 3.
     """
+    if not torch.is_grad_enabled():  # torch.vmap maps the operation, and no such Function
+        plain: Tensor = fk.hadamard(x)
+        return plain
     rotated: Tensor = Rotate.apply(x)
     return rotated

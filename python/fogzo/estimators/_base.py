@@ -319,9 +319,8 @@ def check_one(op: str, loss: object, where: str = "") -> Tensor:
 
 
 def as_scalar(loss: Tensor) -> Tensor:
-    """Detached, 0-dim."""
-    value = loss.detach()
-    return value if value.dim() == 0 else value.reshape(())
+    """Detached, 0-dim, in memory of its own: a mean may lie in that of all it was taken over."""
+    return loss.detach().reshape(()).clone()
 
 
 def readable(tensor: Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,14 +14,16 @@ from fogzo_kernels import _check, _surrogate
 
 from ._base import MAX_CALLS, Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
+from ._ranks import Ranks
 from ._resolution import ResolutionWatch
-from ._sides import Sides, read_as_values
+from ._run import Run
 from ._snapshot import Buffers, RandomStates
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from .record import Differences, Guided, Last
 
 MAX_PROBES = 2**20  # each is a forward or two in every step, and keeps its losses
 SIDES = {"central": 2, "forward": 1}  # forwards of a probe, by the kind of difference
+MODES = ("sequential", "batched")
 
 
 class Probing(Estimator):
@@ -43,6 +46,8 @@ class Probing(Estimator):
         difference: str,
         probe_fraction: float,
         probe_dtype: str | None,
+        probes_mode: str,
+        process_group: Any,
         check: bool,
     ) -> None:
         op = type(self).__name__
@@ -71,6 +76,10 @@ class Probing(Estimator):
             _check.fail(op, "probe_fraction", f"is {probe_fraction!r}", text)
         self.difference, self.probe_fraction = difference, fraction
         self.probe_dtype = probe_dtype
+        _check.choice(op, "probes_mode", probes_mode, MODES)
+        self.probes_mode = probes_mode
+        self.why_sequential: str | None = None
+        self._ranks = Ranks(op, model, process_group)
         # weights that probes multiply otherwise than the step's own forward does
         self._changed = [t for t in self._targets if isinstance(t, QuantTarget) and t.changes]
         self._part: Forward | None = None  # the closure with a part of the batch
@@ -93,6 +102,7 @@ class Probing(Estimator):
         if self.probe_fraction < 1:
             rows = first_rows(self._call, batch, self.probe_fraction)
             self._part = lambda: closure(rows)
+        self._ranks.check(self._call)
         self._random.keep()
         self._buffers.keep()
         try:
@@ -117,7 +127,18 @@ class Probing(Estimator):
 
     def state_dict(self) -> dict[str, Any]:
         self._warn()
-        return super().state_dict() | {"fallbacks": int(self.fallbacks)}
+        own = {"fallbacks": int(self.fallbacks), "why_sequential": self.why_sequential}
+        return super().state_dict() | own
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        why = state.get("why_sequential") if isinstance(state, dict) else None
+        if why is not None and not isinstance(why, str):
+            op = f"{self._op}.load_state_dict"
+            _check.fail(op, "why_sequential", f"is {why!r}", "a text or None", TypeError)
+        super().load_state_dict(state)
+        self.why_sequential = why
+
+    load_state_dict.__doc__ = Estimator.load_state_dict.__doc__
 
     def _options(self) -> dict[str, Any]:
         return super()._options() | {
@@ -128,26 +149,18 @@ class Probing(Estimator):
             "difference": self.difference,
             "probe_fraction": self.probe_fraction,
             "probe_dtype": self.probe_dtype,
+            "probes_mode": self.probes_mode,
         }
 
-    def _estimate(
+    def _measure(
         self, forward: Forward, guided: Guided, last: Last
-    ) -> tuple[list[Tensor], bool | None]:
+    ) -> tuple[Tensor, bool | None]:
         """Run the probes and note their figures in ``last``; the random state is left as found.
 
         Returns:
-            G of each weight, and whether all losses were finite (None: not readable).
+            D of each probe, and whether all losses were finite (None: not readable).
         """
-        targets = guided.targets
-        device = targets[0].weight.device
         sides = SIDES[self.difference]
-        made = Sides(guided, self.difference, self.probes)
-        # not perturbed, for want of a gradient, but multiplied like the others
-        chosen = {id(target) for target in targets} if self._changed else set()
-        still = [target for target in self._changed if id(target) not in chosen]
-        side: Sequence[InPlace] = ()
-        losses: list[Tensor] = []
-        probed = forward if self._part is None else self._part
         last.forwards += sides * self.probes
         after = self._random.read()
         self._gradients.seal()
@@ -155,22 +168,48 @@ class Probing(Estimator):
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
-            base = [] if sides == 2 else [self._base_loss(forward, last)]
-            codes = [target.unperturbed() for target in still]
-            for probe in range(self.probes):
-                for side in made.of(probe):
-                    losses.append(self._probe_loss(probed, (*targets, *still), (*side, *codes)))
-                losses += base
+            with self._ranks.probing():
+                losses = self._losses(forward, guided, last, after)
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         self._random.write(after)
         self._check_sealed("in a probe")
-        last._losses, last._sides, last._flips = losses, sides, made.flips
-        last._probed = targets, read_as_values(targets, side)
-        difference, finite = self._differences.of(losses)
-        estimate = guided.gradient(difference.to(device))
-        columns = zip(targets, estimate, strict=True)
-        return [target.from_probe_space(rows) for target, rows in columns], finite
+        last._losses, last._sides = self._ranks.mean(losses), sides
+        difference, finite = self._differences.of(last._losses)
+        return difference.to(guided.guides[0].device), finite
+
+    def _losses(
+        self, forward: Forward, guided: Guided, last: Last, after: list[Tensor]
+    ) -> list[Tensor]:
+        """L+ and L- (or the base) of each probe in turn."""
+        # not perturbed, for want of a gradient, but multiplied like the others
+        chosen = {id(target) for target in guided.targets} if self._changed else set()
+        still = [target for target in self._changed if id(target) not in chosen]
+        base = None if self.difference == "central" else self._base_loss(forward, last)
+        run = Run(
+            guided=guided,
+            targets=(*guided.targets, *still),
+            still=[target.unperturbed() for target in still],
+            loss=partial(self._probe_loss, self._part or forward),
+            difference=self.difference,
+            probes=self.probes,
+        )
+        losses = None
+        if self.probes_mode == "batched" and self.why_sequential is None:
+            self._random.rewind()
+            losses = run.together()
+            if losses is not None and self._part is None and not self._random.are(after):
+                losses, run.refused = None, "it draws other random numbers than one forward does"
+            if losses is None:
+                self.why_sequential = run.refused
+                self._warn_of_turns()
+        if losses is None:
+            losses = run.in_turn()
+            last.why_sequential = self.why_sequential
+        else:
+            last.probes_mode = "batched"
+        last._flips, last._probed = run.flips, (guided.targets, run.read)
+        return losses if base is None else [loss for plus in losses for loss in (plus, base)]
 
     def _base_loss(self, forward: Forward, last: Last) -> Tensor:
         """0-dim: the loss without perturbation, of the rows and by the products of the probes."""
@@ -181,32 +220,77 @@ class Probing(Estimator):
         return self._probe_loss(self._part or forward, self._changed, codes)
 
     def _probe_loss(
-        self, forward: Forward, targets: Sequence[Target], given: Sequence[InPlace]
+        self,
+        forward: Forward,
+        targets: Sequence[Target],
+        given: Sequence[InPlace],
+        together: bool = False,
     ) -> Tensor:
         """0-dim: the loss with ``given`` for the weights, all else as in the step."""
-        self._random.rewind()
-        with self._buffers.scratch(), InPlaceOfWeights(targets, given):
+        if not together:
+            self._random.rewind()
+        with self._buffers.scratch(together), InPlaceOfWeights(targets, given):
             loss = forward()
         return as_scalar(check_one(self._call, loss, " for a probe"))
 
-    def _accept(
-        self, last: Last, estimate: list[Tensor], plain: Sequence[Tensor], finite: bool | None
-    ) -> list[Tensor]:
-        """The estimate, or ``plain`` where a probe's loss was not finite."""
+    def _kept(self, last: Last, finite: bool | None) -> Tensor | bool:
+        """Whether G takes the place of the gradient; a tensor where no host may read it."""
         if finite is None:
             kept = torch.isfinite(last.difference).all()
             if self.on_nonfinite == "ste":
                 self.fallbacks = self.fallbacks + (~kept).long()
-                return [torch.where(kept, G, g) for G, g in zip(estimate, plain, strict=True)]
+                return kept
             finite = bool(kept)
-        if finite:
-            return estimate
-        if self.on_nonfinite == "raise":
-            got = f"returned {last.losses.tolist()} for the probes"
-            _check.fail(self._call, "closure", got, "finite losses", FloatingPointError)
-        self.fallbacks = self.fallbacks + 1
-        self._warn_of_fallbacks()
-        return [gradient.clone() for gradient in plain]  # `last` keeps the guide itself
+        if not finite:
+            if self.on_nonfinite == "raise":
+                got = f"returned {last.losses.tolist()} for the probes"
+                _check.fail(self._call, "closure", got, "finite losses", FloatingPointError)
+            self.fallbacks = self.fallbacks + 1
+            self._warn_of_fallbacks()
+        return finite
+
+    def _put(
+        self,
+        guided: Guided,
+        difference: Tensor,
+        kept: Tensor | bool,
+        plain: list[Tensor],
+        factor: Tensor | None,
+        in_place: bool = False,
+    ) -> None:
+        """Leave G in .grad of the weights, or ``plain`` where it is not to be kept.
+
+        Args:
+            factor: G is multiplied by it; None: by 1.
+            in_place: G may be written over the guides; where they are large they are let go, a
+                part of the weights after the other, and so is ``plain``.
+        """
+        if kept is False:
+            set_gradients(guided.targets, plain)
+            return
+        over = in_place and guided.large
+        for part in guided.parts():
+            outs = None
+            if over and kept is True:
+                outs = [g if g.is_contiguous() else None for g in guided.guides[part]]
+            rows = guided.gradient(difference, part, outs=outs)
+            targets = guided.targets[part]
+            estimate = [t.from_probe_space(own) for t, own in zip(targets, rows, strict=True)]
+            if factor is not None:
+                estimate = [gradient.mul_(factor) for gradient in estimate]
+            if kept is not True:
+                pairs = zip(estimate, plain[part], strict=True)
+                estimate = [torch.where(kept, gradient, g) for gradient, g in pairs]
+            set_gradients(targets, estimate)
+            if over:
+                guided.guides[part] = plain[part] = estimate
+
+    def _warn_of_turns(self) -> None:
+        warnings.warn(
+            f"{self._op}: probes_mode 'batched' is not possible here, probes run one after the "
+            f"other: {self.why_sequential}",
+            stacklevel=2,
+        )
 
     def _warn(self) -> None:
         """Say what devices counted; waits for them."""

@@ -123,6 +123,11 @@ class RandomStates:
     def rewind(self) -> None:
         self.write(self._states)
 
+    def are(self, states: list[Tensor]) -> bool:
+        """Whether these are the present ones."""
+        pairs = zip(self.read(), states, strict=True)
+        return all(torch.equal(now, then) for now, then in pairs)
+
 
 class Buffers:
     """The buffers that forwards of a model write, such as BatchNorm's running statistics.
@@ -136,10 +141,12 @@ class Buffers:
 
     def __init__(self, model: nn.Module) -> None:
         self._slots: list[Slot] = [(m._buffers, key) for m in model.modules() for key in m._buffers]
-        norms = [m._buffers for m in model.modules() if isinstance(m, _NormBase)]
-        self._always = {
-            i for i, (table, _) in enumerate(self._slots) if any(table is own for own in norms)
+        norms = {id(m._buffers): m for m in model.modules() if isinstance(m, _NormBase)}
+        # BatchNorm and its like, by the slots of their buffers
+        self._norms = {
+            i: norms[id(table)] for i, (table, _) in enumerate(self._slots) if id(table) in norms
         }
+        self._always = set(self._norms)
         self._watched = set(range(len(self._slots)))
         self._learned = False
 
@@ -165,22 +172,29 @@ class Buffers:
                 if (tensor := _get(self._slots[i])) is not None:
                     self._copies[i] = tensor.clone()
 
-    def scratch(self) -> AbstractContextManager[None]:
-        """Stand-ins for the written buffers during one probe."""
-        return self._stand_ins() if self._watched else nullcontext()
+    def scratch(self, together: bool = False) -> AbstractContextManager[None]:
+        """Stand-ins for the written buffers during one probe, or several ``together``."""
+        return self._stand_ins(together) if self._watched else nullcontext()
 
     @contextmanager
-    def _stand_ins(self) -> Iterator[None]:
+    def _stand_ins(self, together: bool) -> Iterator[None]:
         kept = [(i, _get(self._slots[i])) for i in self._watched]
         try:
             for i, _ in kept:
                 table, key = self._slots[i]
-                table[key] = self._copies[i].clone() if i in self._copies else None
+                needed = i in self._copies and not (together and self._is_unread(i))
+                table[key] = self._copies[i].clone() if needed else None
             yield
         finally:
             for i, tensor in kept:
                 table, key = self._slots[i]
                 table[key] = tensor
+
+    def _is_unread(self, i: int) -> bool:
+        """Whether a norm in train mode only writes it: one tensor cannot take what all sides do."""
+        norm = self._norms.get(i)
+        running = ("running_mean", "running_var")
+        return norm is not None and norm.training and self._slots[i][1] in running
 
     def undo(self) -> None:
         """Back to what keep() saw."""

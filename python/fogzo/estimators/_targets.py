@@ -75,10 +75,17 @@ class QuantTarget:
             gradient[self._frozen_rows] = 0
         return gradient
 
-    def coded(self, codes: Tensor | fk.Packed, scale: Tensor, in_probe: bool = True) -> CodedWeight:
-        """Codes of this weight for its layers."""
+    def coded(
+        self,
+        codes: Tensor | fk.Packed,
+        scale: Tensor,
+        in_probe: bool = True,
+        as_values: bool = False,
+    ) -> CodedWeight:
+        """Codes of this weight for its layers; ``as_values``: floats multiply their values."""
         assert self.grid is not None
-        return CodedWeight(codes, scale, self.grid, self.act_bits if in_probe else None)
+        act_bits = self.act_bits if in_probe else None
+        return CodedWeight(codes, scale, self.grid, act_bits, as_values)
 
     def unperturbed(self, in_probe: bool = True) -> CodedWeight:
         """The codes of W itself, with the scale of the last forward."""

@@ -11,7 +11,7 @@ import fogzo_kernels as fk
 
 from . import _gamma
 from ._base import Forward, as_scalar
-from ._probing import Probing, scale_of, set_gradients
+from ._probing import Probing, scale_of
 from ._targets import Target
 from .record import Guided, Last
 
@@ -44,6 +44,12 @@ class FOGZO(Probing):
             bits, a scale a token, and multiplies integers by the packed codes of its weight (a
             layer with act_bits does so anyway, with its own bits); with "forward" one more pass
             measures L(Q(W)) that way. last.float_probes names the weights that stay float.
+        probes_mode: "sequential", or "batched": all probes in one forward, which torch.vmap maps
+            over their weights: the same losses but for rounding, with activations for all sides at
+            once. Where the model cannot be mapped, last.why_sequential says why, and the probes
+            run one after the other.
+        process_group: whose processes' losses are averaged; None: those of the
+            DistributedDataParallel in ``model``, if there is one.
         check: repeat the forward of the first call, and raise where it gives another loss, with
             the name of what differs; costs that call a forward pass and a wait for the device.
 
@@ -73,6 +79,8 @@ class FOGZO(Probing):
         difference: str = "central",
         probe_fraction: float = 1.0,
         probe_dtype: str | None = None,
+        probes_mode: str = "sequential",
+        process_group: Any = None,
         check: bool = False,
     ) -> None:
         super().__init__(
@@ -87,6 +95,8 @@ class FOGZO(Probing):
             difference=difference,
             probe_fraction=probe_fraction,
             probe_dtype=probe_dtype,
+            probes_mode=probes_mode,
+            process_group=process_group,
             check=check,
         )
         self.gamma = _gamma.max_gamma(self._op, gamma, self._d)
@@ -125,11 +135,15 @@ class FOGZO(Probing):
         guided = Guided(targets, guides, draw)
         last.norm = fk.whitened_norm(guides, guided.scales, guided.surrogates, noise=self.noise)
         guided.draw["norm"] = last.norm
-        estimate, finite = self._estimate(forward, guided, last)
-        if factor is not None:
-            estimate = [gradient * factor for gradient in estimate]
-        set_gradients(targets, self._accept(last, estimate, scaled, finite))
-        last._guided, last.fallbacks = guided, self.fallbacks
+        last._guided = guided
+        difference, finite = self._measure(forward, guided, last)
+        kept = self._kept(last, finite)
+        if guided.large:
+            last.settle()
+        elif kept is False:  # ``last`` keeps the guide itself
+            scaled = [gradient.clone() for gradient in scaled]
+        self._put(guided, difference, kept, scaled, factor, in_place=True)
+        last.fallbacks = self.fallbacks
 
 
 def gradient_of(target: Target) -> Tensor:

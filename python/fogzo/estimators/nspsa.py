@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fogzo_kernels import _check
 
 from ._base import Forward, as_scalar
-from ._probing import Probing, scale_of, set_gradients
+from ._probing import Probing, scale_of
 from ._steps import FORWARD_ONLY
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from .record import Guided, Last
@@ -25,8 +25,8 @@ class NSPSA(Probing):
     Args:
         model: with quantized layers.
         probes: n >= 1, two forward passes each.
-        seed, noise, accumulate, allow_unused, difference, probe_fraction, probe_dtype, check: as
-            FOGZO's.
+        seed, noise, accumulate, allow_unused, difference, probe_fraction, probe_dtype,
+        probes_mode, process_group, check: as FOGZO's.
         everything: perturb the float parameters too, by 1e-3 along u, without rounding; all that
             are trainable, whether the forward reads them or not.
         on_nonfinite: where a probe's loss is not finite: "ste" makes that step's G zero (there is
@@ -56,6 +56,8 @@ class NSPSA(Probing):
         difference: str = "central",
         probe_fraction: float = 1.0,
         probe_dtype: str | None = None,
+        probes_mode: str = "sequential",
+        process_group: Any = None,
         check: bool = False,
     ) -> None:
         super().__init__(
@@ -70,6 +72,8 @@ class NSPSA(Probing):
             difference=difference,
             probe_fraction=probe_fraction,
             probe_dtype=probe_dtype,
+            probes_mode=probes_mode,
+            process_group=process_group,
             check=check,
         )
 
@@ -92,12 +96,11 @@ class NSPSA(Probing):
         weights = [target.latent() for target in targets]
         draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": 1.0}
         guided = Guided(targets, weights, draw | {"norm": 0.0})
-        estimate, finite = self._estimate(forward, guided, last)
+        difference, finite = self._measure(forward, guided, last)
+        kept = self._kept(last, finite)
         factor = scale_of(scaler, weights[0].device)
-        if factor is not None:
-            estimate = [gradient * factor for gradient in estimate]
-        zeros = [] if finite else [torch.zeros_like(gradient) for gradient in estimate]
-        set_gradients(targets, self._accept(last, estimate, zeros, finite))
+        zeros = [] if kept is True else [torch.zeros_like(target.weight) for target in targets]
+        self._put(guided, difference, kept, zeros, factor)
         last.fallbacks = self.fallbacks
 
     def _unperturbed(self, forward: Forward, scaler: Any, others: bool) -> Tensor:
@@ -115,9 +118,9 @@ class NSPSA(Probing):
         # constants for the quantized weights: back-propagation then spends nothing on them
         with InPlaceOfWeights(quantized, values):
             loss = self._forward(forward) if others else self._without_graph(forward)
-        self._buffers.end_of_forward()
-        if others:
-            self._back_propagate(loss, scaler)
+            self._buffers.end_of_forward()
+            if others:  # a checkpointed part runs its forward again
+                self._back_propagate(loss, scaler)
         return as_scalar(loss)
 
     def _without_graph(self, forward: Forward) -> Tensor:

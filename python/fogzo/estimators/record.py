@@ -14,6 +14,9 @@ import fogzo_kernels as fk
 
 from ._targets import Target
 
+KEPT = 2**20  # elements of guides that may outlive the call, for ``predicted`` to be made when read
+PARTS = 25
+
 
 class Guided:
     """The weights that one step perturbs, and where their perturbations come from.
@@ -34,15 +37,37 @@ class Guided:
         self.surrogates = [target.surrogate for target in targets]
         self.draw = draw | {"tensors": [target.number for target in targets]}
 
-    def gradient(self, differences: Tensor, first_probe: int = 0) -> list[Tensor]:
-        """(1/n) sum_i D_i v_i / (e a) of each weight."""
+        self._elements = sum(guide.numel() for guide in guides)
+
+    @property
+    def large(self) -> bool:
+        """Whether the guides are let go as G takes their place."""
+        return self._elements > KEPT
+
+    def parts(self) -> list[slice]:
+        """Runs of the weights, of a 25th of the elements at most where that is no part of one."""
+        if not self.large:
+            return [slice(0, len(self.guides))]
+        found, begin, size = [], 0, 0
+        for i, guide in enumerate(self.guides):
+            if i > begin and size + guide.numel() > self._elements / PARTS:
+                found.append(slice(begin, i))
+                begin, size = i, 0
+            size += guide.numel()
+        return [*found, slice(begin, len(self.guides))]
+
+    def gradient(
+        self, differences: Tensor, part: slice, first_probe: int = 0, outs: Any = None
+    ) -> list[Tensor]:
+        """(1/n) sum_i D_i v_i / (e a) of each weight in a part."""
         estimate: list[Tensor] = fk.assemble_gradient_many(
-            self.guides,
-            self.scales,
+            self.guides[part],
+            self.scales[part],
             differences,
-            self.surrogates,
+            self.surrogates[part],
             first_probe=first_probe,
-            **self.draw,
+            outs=outs,
+            **self.draw | {"tensors": self.draw["tensors"][part]},
         )
         return estimate
 
@@ -50,13 +75,14 @@ class Guided:
         """P = v . g' of one probe, 0-dim float64; v / (e a) is the gradient of the difference 1."""
         one = torch.ones(1, device=self.guides[0].device)
         total = torch.zeros((), dtype=torch.float64, device=one.device)
-        directions = self.gradient(one, first_probe=probe)
-        columns = zip(directions, self.guides, self.scales, self.surrogates, strict=True)
-        for direction, guide, scale, surrogate in columns:
-            unit = scale.double() * fk.radius(surrogate, self.draw["noise"])
-            by_scale = (direction * guide).view(*(scale.shape[:-1] or (1,)), -1)
-            share = by_scale.sum(-1, dtype=torch.float64) * unit.view(by_scale.shape[:-1]) ** 2
-            total = total + share.sum()
+        for part in self.parts():
+            directions = self.gradient(one, part, first_probe=probe)
+            columns = (self.guides[part], self.scales[part], self.surrogates[part])
+            for direction, guide, scale, surrogate in zip(directions, *columns, strict=True):
+                unit = scale.double() * fk.radius(surrogate, self.draw["noise"])
+                by_scale = direction.mul_(guide).view(*(scale.shape[:-1] or (1,)), -1)
+                share = by_scale.sum(-1, dtype=torch.float64) * unit.view(by_scale.shape[:-1]) ** 2
+                total = total + share.sum()
         return total
 
 
@@ -79,12 +105,15 @@ class Last:
             without perturbation), of the probes' rows and by their products.
         difference: float64 [n], D = (L+ - L-) / 2 (difference="forward": L+ less the other).
         predicted: float64 [n], P = v . g', the difference that g promises; NaN without a guide
-            (NSPSA). Made when first read, until the next ``backward`` call.
+            (NSPSA). Of up to 2^20 weights it is made when first read, until the next ``backward``
+            call.
         ratio: float64 [n], difference / predicted, no unit; NaN where predicted is 0 or NaN.
         resolution: float64 [n], |L+ - L-| / (eps max(|L+|, |L-|)), eps of the loss's dtype: how
             many roundings of the loss the difference is; NaN where both losses are 0.
         flips: {name: codes that the probes changed, over all sides of all probes}; quantized
             weights alone, those that were perturbed; {} for a plain step.
+        probes_mode: "batched" where one forward ran all probes of the call, else "sequential".
+        why_sequential: what kept them from it, where it was asked for; else None.
         float_probes: names of the perturbed weights that met float inputs in the probes: all, but
             for layers with act_bits, or with probe_dtype="int8", where float parameters and
             weights that the model reads through ``quantized_weight()`` remain.
@@ -93,9 +122,11 @@ class Last:
     # a plain step's
     gamma = 0.0
     norm: Tensor | float = math.nan
+    probes_mode = "sequential"
+    why_sequential: str | None = None
     _losses: Sequence[Tensor] = ()
     _sides = 2
-    _flips: Sequence[tuple[Sequence[Target], Tensor]] = ()  # targets, counts [n, targets, sides]
+    _flips: Sequence[tuple[Sequence[Target], Tensor]] = ()  # targets, their counts [:, targets, :]
     _probed: tuple[Sequence[Target], set[str]] = (), set()
     _guided: Guided | None = None
     _predicted: Tensor | None = None
@@ -132,6 +163,11 @@ class Last:
                 with torch.no_grad():
                     self._predicted = torch.stack([self._guided.predicted(i) for i in range(n)])
         return self._predicted
+
+    def settle(self) -> None:
+        """Make what is made from the guides, before they are overwritten."""
+        assert self.predicted is not None
+        self._guided = None
 
     @property
     def ratio(self) -> Tensor:
@@ -199,14 +235,14 @@ class Differences:
             self._sides,
         )  # a copy shares memory with its own tensor
 
-    def of(self, losses: list[Tensor]) -> tuple[Tensor, bool | None]:
+    def of(self, losses: Sequence[Tensor]) -> tuple[Tensor, bool | None]:
         """D of the losses L+, L- (or the base) of each probe in turn, 0-dim, until the next call.
 
         Returns:
             D, and whether all of it is finite (None where that is not readable without waiting).
         """
         if not all(loss.is_cpu for loss in losses):
-            pairs = torch.stack(losses).double().view(-1, 2)
+            pairs = torch.stack(list(losses)).double().view(-1, 2)
             return ((pairs[:, 0] - pairs[:, 1]) / self._sides).float(), None
         numbers = [loss.item() for loss in losses]
         finite = True

@@ -8,27 +8,41 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
+from ..autograd import coded_linear
+
 
 class CodedWeight:
     """What stands for Q(W) where codes are multiplied: the codes, their scale and grid.
 
     Attributes:
         act_bits: of the inputs of layers that have no act_bits of their own; None: floats.
-        read_as_values: whether somebody asked for float32 values instead.
+        as_values: whether float inputs are multiplied by float32 values, as W^ is without a probe.
+        read_as_values: whether somebody asked for float32 values.
     """
 
     read_as_values = False
 
     def __init__(
-        self, codes: Tensor | fk.Packed, scale: Tensor, grid: fk.Grid, act_bits: int | None
+        self,
+        codes: Tensor | fk.Packed,
+        scale: Tensor,
+        grid: fk.Grid,
+        act_bits: int | None,
+        as_values: bool = False,
     ) -> None:
         self.codes, self.scale, self.grid, self.act_bits = codes, scale, grid, act_bits
+        self.as_values = as_values
 
     def values(self) -> Tensor:
         """scale * value(codes), float32 [N, K]."""
         self.read_as_values = True
         values: Tensor = fk.dequantize(self.codes, self.scale, self.grid)
         return values
+
+    def linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x [..., K] by ``values()``, [..., N], without a gradient."""
+        self.read_as_values = True
+        return coded_linear(x, self.codes, self.scale, self.grid, bias)
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows of ``values()`` that a 1-D ``index`` names, [len(index), K]."""
@@ -42,7 +56,7 @@ class CodedWeight:
     def part(self, first: int, last: int) -> CodedWeight:
         """The rows ``first`` .. ``last - 1``."""
         codes, scale = self._chosen(last - first, lambda table: table[first:last])
-        return CodedWeight(codes, scale, self.grid, self.act_bits)
+        return CodedWeight(codes, scale, self.grid, self.act_bits, self.as_values)
 
     def _chosen(
         self, count: int, of: Callable[[Tensor], Tensor]

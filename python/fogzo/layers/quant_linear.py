@@ -84,10 +84,12 @@ class QuantLinear(QuantLayer, nn.Linear):
             x = rotate(x.float())
         if bits is None and isinstance(probe, CodedWeight):
             bits = probe.act_bits
-            if bits is None and dtype is torch.float32 and is_plain(x):
-                return self._shaped(
-                    x, self._of_codes(self._rows(x), probe, self._parameters["bias"])
-                )
+            if bits is None and not torch.is_grad_enabled():
+                state["_was_read"] = True
+                bias = self._parameters["bias"]
+                if probe.as_values or dtype is not torch.float32 or not is_plain(x):
+                    return probe.linear(x, bias)
+                return self._shaped(x, self._of_codes(self._rows(x), probe, bias))
         if bits is not None:
             return self._shaped(x, self._of_integers(self._rows(x), bits, self._result_dtype(x)))
         return nn.functional.linear(x, self.quantized_weight(), self._parameters["bias"])

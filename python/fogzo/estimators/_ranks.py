@@ -1,0 +1,102 @@
+"""Probes of a model that several processes train: one perturbation, the mean of all losses."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fogzo_kernels import _check
+
+WHOLE = "whole weights in each process: nn.parallel.DistributedDataParallel"
+
+
+class Ranks:
+    """The processes whose batches make one batch, those of a DistributedDataParallel in the model.
+
+    Its backward pass averages the gradients, so each process has the same guide and draws the same
+    noise; the losses of the probes are averaged here, and G is then the same in every process.
+
+    Args:
+        op: for error texts. model: as the estimator's.
+        group: a torch.distributed process group, or None: the wrapper's own, if there is one.
+    """
+
+    def __init__(self, op: str, model: nn.Module, group: Any) -> None:
+        self._wrappers = [m for m in model.modules() if isinstance(m, DistributedDataParallel)]
+        for module in model.modules():
+            if isinstance(module, nn.DataParallel):
+                got = "holds an nn.DataParallel, whose threads share no random state"
+                _check.fail(op, "model", got, WHOLE, TypeError)
+        self._weights = list(model.named_parameters())
+        self._check_whole(op)
+        self._given, self._checked = group, False
+        alone = group is None and not self._wrappers
+        if alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            warnings.warn(
+                f"{op}: model holds no DistributedDataParallel: each of the "
+                f"{dist.get_world_size()} processes probes with its own batch alone; give the "
+                "estimator the wrapped model, or process_group=",
+                stacklevel=4,
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:
+        """A copy for the copied wrappers; a process group has no copies."""
+        from copy import deepcopy
+
+        new = object.__new__(Ranks)
+        new._wrappers, new._given = deepcopy(self._wrappers, memo), self._given
+        new._weights, new._checked = deepcopy(self._weights, memo), False
+        return new
+
+    def _check_whole(self, op: str) -> None:
+        """Refuse parameters that are parts of tensors."""
+        sharded = sys.modules.get("torch.distributed.tensor")
+        if sharded is None:  # then there are none
+            return
+        for name, weight in self._weights:
+            if isinstance(weight, sharded.DTensor):
+                _check.fail(op, name, "is a DTensor, sharded over processes", WHOLE, TypeError)
+
+    @property
+    def group(self) -> Any:
+        if self._given is not None:
+            return self._given
+        return self._wrappers[0].process_group if self._wrappers else None
+
+    def check(self, call: str) -> None:
+        """Refuse a call that would leave the processes with unequal guides."""
+        if not self._checked:
+            self._check_whole(call)
+            self._checked = True
+        if any(not wrapper.require_backward_grad_sync for wrapper in self._wrappers):
+            got = "is called inside no_sync()"
+            expected = "a call outside of it: G is made of gradients that are averaged already"
+            _check.fail(call, "model", got, expected, RuntimeError)
+
+    @contextmanager
+    def probing(self) -> Iterator[None]:
+        """While probes run: no wrapper broadcasts buffers, and the next step's forward does."""
+        for wrapper in self._wrappers:
+            wrapper.require_forward_param_sync = False
+        try:
+            yield
+        finally:
+            for wrapper in self._wrappers:
+                wrapper.require_forward_param_sync = True
+
+    def mean(self, losses: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Of all processes, 0-dim each; the losses themselves where there is one process."""
+        group = self.group
+        if group is None or dist.get_world_size(group) == 1:
+            return losses
+        together = torch.stack(list(losses)).double()
+        dist.all_reduce(together, group=group)
+        return (together / dist.get_world_size(group)).unbind()

@@ -1,0 +1,136 @@
+"""Several processes, each with a part of the batch: one estimate, that of the whole batch."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ranks import COUNT, in_two_processes
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel as DDP
+
+import fogzo
+from fogzo import FOGZO, NSPSA
+
+GENERATOR = torch.Generator().manual_seed(1)
+X, Y = torch.randn(16, 8, generator=GENERATOR), torch.arange(16) % 4
+# Two products of at most 16 terms, a tanh and a log-softmax, a mean of 16 numbers: sums of at most
+# 16 terms whose magnitudes add up to less than 64.
+LOSS_ERROR = 64 * 16 * torch.finfo(torch.float32).eps
+STEPS = 2
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "FOGZO": (FOGZO, {}),
+    "batched": (FOGZO, {"probes_mode": "batched"}),
+    "forward": (FOGZO, {"difference": "forward"}),
+    "int8": (FOGZO, {"probe_dtype": "int8"}),
+    "NSPSA": (NSPSA, {}),
+}
+
+
+def make(norm: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)]
+    if norm:
+        layers.insert(1, nn.BatchNorm1d(16))
+    model = nn.Sequential(*layers)
+    return fogzo.quantize_(model)
+
+
+def train(model: nn.Module, kind: Any, options: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """Two steps without an optimizer: gradients, and the figures of the second."""
+    est = kind(model, probes=2, seed=3, **options)
+    for _ in range(STEPS):
+        model.zero_grad()
+        loss = est.backward(lambda: F.cross_entropy(model(X[rows]), Y[rows]))
+    return {
+        "grads": [p.grad for p in model.parameters()],
+        "losses": est.last.losses,
+        "loss": loss,
+        "mode": est.last.probes_mode,
+    }
+
+
+def two(rank: int) -> dict[str, Any]:
+    rows = slice(rank * len(X) // COUNT, (rank + 1) * len(X) // COUNT)
+    found: dict[str, Any] = {}
+    for name, (kind, options) in CASES.items():
+        # the quantized weights of NSPSA are constants to back-propagation
+        wrapped = DDP(make(), find_unused_parameters=kind is NSPSA)
+        found[name] = train(wrapped, kind, options, rows)
+    wrapped = DDP(make(norm=True))
+    est = FOGZO(wrapped)
+
+    def closure() -> Tensor:
+        return F.cross_entropy(wrapped(X[rows]), Y[rows])
+
+    seen = []
+    for _ in range(STEPS):
+        est.backward(closure)
+        seen.append(wrapped.module[1].running_mean.clone())
+    found["statistics"] = seen
+    with wrapped.no_sync(), pytest.raises(RuntimeError, match="model is called inside no_sync"):
+        est.backward(closure)
+    with pytest.warns(UserWarning, match="each of the 2 processes probes with its own batch alone"):
+        alone = FOGZO(wrapped.module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        group = torch.distributed.group.WORLD
+        given = FOGZO(wrapped.module, process_group=group)
+    alone.backward(closure)
+    given.backward(closure)
+    found["alone"], found["given"] = alone.last.losses, given.last.losses
+    copied = copy.deepcopy(given)
+    assert copied._ranks.group is group
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    return in_two_processes(two, folder)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_processes_get_the_gradient_of_the_whole_batch(case, results):
+    first, second = (found[case] for found in results)
+    for a, b in zip(first["grads"], second["grads"], strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(first["losses"], second["losses"])
+    assert not torch.equal(first["loss"], second["loss"])  # each its own part's
+    kind, options = CASES[case]
+    alone = train(make(), kind, options, slice(None))
+    assert (first["losses"] - alone["losses"]).abs().max() <= 2 * LOSS_ERROR
+    assert first["mode"] == alone["mode"]
+
+
+def test_probes_broadcast_no_buffers(results):
+    """Rank 0's statistics go to all at the next step's forward, as without probes."""
+    (first, second), (other_first, other_second) = (found["statistics"] for found in results)
+    assert not torch.equal(first, other_first)  # each of its own rows, until the next forward
+    model = make(norm=True)
+    norm = model[1]
+    with torch.no_grad():
+        norm(model[0](X[:8]))
+        assert torch.equal(first, norm.running_mean)
+        kept = norm.running_mean.clone()
+        norm(model[0](X[:8]))
+        assert torch.equal(second, norm.running_mean)
+        norm.running_mean.copy_(kept)
+        norm(model[0](X[8:]))
+        assert torch.equal(other_second, norm.running_mean)
+
+
+def test_a_group_averages_where_no_wrapper_is_seen(results):
+    assert torch.equal(results[0]["given"], results[1]["given"])
+    assert not torch.equal(results[0]["alone"], results[1]["alone"])
+
+
+def test_data_parallel_is_refused():
+    text = "model holds an nn.DataParallel, whose threads share no random state, expected"
+    with pytest.raises(TypeError, match=text):
+        FOGZO(nn.DataParallel(make()))
