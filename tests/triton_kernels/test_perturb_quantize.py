@@ -24,6 +24,7 @@ ALIGNED = (
     ((6, 264), 8, 272, (6, 1)),
     ((2, 4096), 4, None, (2, 32, 1)),
     ((3, 3, 16), 0, None, (3, 3, 1)),
+    ((1, 2048), 3072, None, (1, 1)),  # tiles 3 and 4: two words of a rademacher block
 )
 
 
