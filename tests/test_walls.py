@@ -191,7 +191,11 @@ def test_one_operation_one_stem():
 def test_a_native_operation_has_its_source_by_the_same_stem(stem):
     if not (KERNELS / stem / "native.py").exists():
         pytest.skip(f"{stem} has no native kernel")
-    assert (ROOT / f"csrc/cpu/{stem}.cpp").exists()
+    text = (KERNELS / stem / "native.py").read_text()
+    for backend, suffixes in (("cpu", ("cpp",)), ("cuda", ("cu", "cuh"))):
+        if re.search(rf"^def {stem}_{backend}\(", text, re.MULTILINE):
+            for suffix in suffixes:
+                assert (ROOT / f"csrc/{backend}/{stem}.{suffix}").exists()
 
 
 def test_csrc_knows_no_torch_and_its_headers_no_python():
@@ -200,7 +204,7 @@ def test_csrc_knows_no_torch_and_its_headers_no_python():
             continue
         text = path.read_text()
         assert not re.search(r"\b(torch|ATen|c10)/", text), path
-        if path.name.startswith("bind_"):
+        if path.name.startswith("bind"):
             continue
         assert not re.search(r"#include\s*[<\"](Python\.h|pybind11)", text), path
         if path.is_relative_to(ROOT / "csrc/include"):

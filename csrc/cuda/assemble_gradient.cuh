@@ -9,9 +9,10 @@ struct AssembleJob {
     Probing probing;
     const float* differences;  // [probes]
 };
+static_assert(sizeof(AssembleJob) <= kMostArgumentBytes);
 
 template <int kind>
-__global__ void __launch_bounds__(kThreads) assemble_gradient_kernel(FOGZO_CONSTANT(AssembleJob) job) {
+__global__ void __launch_bounds__(kThreads, 4) assemble_gradient_kernel(FOGZO_CONSTANT(AssembleJob) job) {
     const TensorRow& row = row_of(job.table.rows, job.table.count, blockIdx.x);
     const TilePart part = tile_of(row, blockIdx.x);
     if (part.low >= part.high) {

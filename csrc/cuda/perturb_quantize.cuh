@@ -13,6 +13,7 @@ struct PerturbJob {
     int form;
     int sides;
 };
+static_assert(sizeof(PerturbJob) <= kMostArgumentBytes);
 
 // Codes of four neighbours that begin at a multiple of 4, packed from byte (start + k) / per byte on.
 __device__ __forceinline__ void store_packed(uint8_t* bytes, const TilePart& part, int k, int bits,
@@ -101,7 +102,7 @@ __device__ __forceinline__ void move_and_store(const PerturbJob& job, const Tens
 }
 
 template <int kind>
-__global__ void __launch_bounds__(kThreads) perturb_quantize_kernel(FOGZO_CONSTANT(PerturbJob) job) {
+__global__ void __launch_bounds__(kThreads, 3) perturb_quantize_kernel(FOGZO_CONSTANT(PerturbJob) job) {
     const TensorRow& row = row_of(job.table.rows, job.table.count, blockIdx.x);
     const TilePart part = tile_of(row, blockIdx.x);
     if (part.low >= part.high) {

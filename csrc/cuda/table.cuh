@@ -12,11 +12,15 @@ constexpr int kWarpsOfBlock = kThreads / 32;
 constexpr int kFours = kTile / (4 * 32);  // of a thread in a tile
 // Arguments of a kernel may take 32,764 bytes from CUDA 12.1 on, 4 KB before.
 #if defined(CUDART_VERSION) && CUDART_VERSION < 12010
+constexpr size_t kMostArgumentBytes = 4096;
 constexpr int kMostTensors = 24;
-#elif defined(FOGZO_CUDA_ON_HOST)
+#else
+constexpr size_t kMostArgumentBytes = 32764;
+#if defined(FOGZO_CUDA_ON_HOST)
 constexpr int kMostTensors = 3;  // so that small tests need more than one launch
 #else
 constexpr int kMostTensors = 224;
+#endif
 #endif
 
 // Neighbouring element numbers are one segment: the whole tensor where rows follow each other, else a row.

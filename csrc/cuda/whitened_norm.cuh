@@ -23,6 +23,7 @@ struct NormJob {
     int64_t blocks;
     double* parts;
 };
+static_assert(sizeof(NormJob) <= kMostArgumentBytes);
 
 // parts [blocks]: sum of float64(gw)^2, gw = g * (a * e), over one chunk of one tensor.
 __global__ void __launch_bounds__(kThreads) whitened_norm_part_kernel(FOGZO_CONSTANT(NormJob) job) {

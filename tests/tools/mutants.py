@@ -24,10 +24,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build/mutants"
-GOOD = WORK / "good"  # the native build without a fault
+GOOD = WORK / "good"  # the native builds without a fault
 STOP = threading.Event()
-TOOLS = ("cpp", "static", "c-library")  # what a fault may name besides pytest's node ids
+TOOLS = ("cpp", "static", "c-library", "emulator")  # besides pytest's node ids
 INTERPRETED = "tests/triton_kernels/"  # tests that need a process of their own
+EMULATED = "tests/cuda_kernels/"  # and these the CUDA kernels built for the host
+BUILDS = ("build/cpp", "build/cuda_host")
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header")
 LIMIT_S = 300
 
@@ -37,7 +39,7 @@ class Mutant:
     """One planted fault: `find` in `file` becomes `replace`, and `tests` must notice.
 
     tests: pytest's node ids, "cpp" (the C++ test binary), "static" (tests/tools/static_check.py),
-    "c-library" (tests/tools/c_library.py).
+    "c-library" (tests/tools/c_library.py), "emulator" (the tests of tests/cuda_on_host).
     """
 
     name: str
@@ -49,7 +51,8 @@ class Mutant:
 
     @property
     def native(self) -> bool:
-        return self.file.startswith(("csrc/", "cmake/")) or self.file == "CMakeLists.txt"
+        rooms = ("csrc/", "cmake/", "tests/cuda_on_host/")
+        return self.file.startswith(rooms) or self.file == "CMakeLists.txt"
 
 
 def load() -> list[Mutant]:
@@ -81,11 +84,19 @@ def missing(needs: str) -> bool:
     return needs == "nvcc" and shutil.which("nvcc") is None
 
 
+def on_host(test: str) -> bool:
+    """Whether a test needs the CUDA kernels built for the host."""
+    return test == "emulator" or test.startswith(EMULATED)
+
+
 def processes(tests: Iterable[str]) -> list[list[str]]:
     """Pytest's node ids among the tests, by the process they run in."""
     nodes = [test for test in tests if test not in TOOLS]
-    own = [test for test in nodes if test.startswith(INTERPRETED)]
-    return [part for part in ([test for test in nodes if test not in own], own) if part]
+    parts: dict[str, list[str]] = {}
+    for test in nodes:
+        own = [prefix for prefix in (INTERPRETED, EMULATED) if test.startswith(prefix)]
+        parts.setdefault("".join(own), []).append(test)
+    return list(parts.values())
 
 
 class Copy:
@@ -116,6 +127,9 @@ class Copy:
     def run(self, *command: str) -> tuple[int, str]:
         path = os.pathsep.join(str(part) for part in (self.tree, self.tree / "python", self.site))
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        if command[-1].startswith(EMULATED):
+            (built,) = (self.tree / "build/cuda_host/out").glob("_cuda*.so")
+            environment["FOGZO_CUDA_ON_HOST"] = str(built)
         try:
             done = subprocess.run(
                 command,
@@ -132,8 +146,16 @@ class Copy:
 
     def build(self, tests: tuple[str, ...]) -> tuple[int, str]:
         """Build what the tests need of the native code, incrementally."""
+        if any(map(on_host, tests)):
+            code, text = self.run(
+                "tests/tools/cuda_host_build.sh", sys.executable, "build/cuda_host"
+            )
+            if code:
+                return code, text
         targets = {"cpp": "fogzo_tests", "static": "fogzo_cpu", "c-library": "fogzo_cpu"}
-        wanted = {targets.get(test, "_cpu") for test in tests}
+        wanted = {targets.get(test, "_cpu") for test in tests if not on_host(test)}
+        if not wanted:
+            return 0, ""
         builder = "tests/tools/native_build.sh"
         code, text = self.run(builder, sys.executable, "build/cpp", "", *sorted(wanted))
         if code == 0 and "_cpu" in wanted:
@@ -147,9 +169,11 @@ class Copy:
 
     def restore(self) -> None:
         """The build without a fault, dates and all, so that ninja rebuilds nothing for it."""
-        shutil.rmtree(self.tree / "build/cpp")
-        shutil.copytree(GOOD, self.tree / "build/cpp")
-        self.take(GOOD / "out")
+        for build in BUILDS:
+            if (GOOD / build).exists():
+                shutil.rmtree(self.tree / build)
+                shutil.copytree(GOOD / build, self.tree / build)
+        self.take(GOOD / "build/cpp/out")
 
     def fails(self, tests: tuple[str, ...]) -> tuple[bool, str]:
         """Whether the named tests ran and failed, and what they said."""
@@ -160,6 +184,8 @@ class Copy:
             tools = {"static": ("static_check.py", "build/cpp"), "c-library": ("c_library.py",)}
             if test == "cpp":
                 code, text = self.run("build/cpp/fogzo_tests")
+            elif test == "emulator":
+                code, text = self.run("build/cuda_host/emulator_test")
             else:
                 script, *words = tools[test]
                 code, text = self.run(sys.executable, f"tests/tools/{script}", *words)
@@ -216,20 +242,22 @@ def prepare(mutants: list[Mutant]) -> tuple[Copy, Copy]:
     native, plain = Copy("native"), Copy("plain")
     native.fill()
     plain.fill()
-    code, text = native.build((*TOOLS, "module"))
+    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    code, text = native.build(("cpp", "static", "module", *filter(on_host, tests)))
     if code:
         raise SystemExit(f"mutants: the tree does not build:\n{text}")
     shutil.rmtree(GOOD, ignore_errors=True)
-    shutil.copytree(native.tree / "build/cpp", GOOD)
-    plain.take(GOOD / "out")
-    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    for build in BUILDS:
+        if (native.tree / build).exists():
+            shutil.copytree(native.tree / build, GOOD / build)
+    plain.take(GOOD / "build/cpp/out")
     print(f"{len(tests)} tests must pass without a fault", flush=True)
     for test in TOOLS:
         failed, text = native.fails((test,)) if test in tests else (False, "")
         if failed or "ended with" in text:
             raise SystemExit(f"mutants: {test} fails without a fault:\n{text}")
     for nodes in processes(tests):
-        code, text = plain.run(*PYTEST, *nodes)
+        code, text = (native if on_host(nodes[-1]) else plain).run(*PYTEST, *nodes)
         if code:
             raise SystemExit(f"mutants: pytest ended with {code} without a fault:\n{text[-4000:]}")
     return native, plain

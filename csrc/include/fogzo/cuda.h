@@ -80,7 +80,9 @@ int fogzo_cuda_perturb_quantize_many(const fogzo_tensor* tensors, int64_t count,
                                      int form, int sides, int64_t probes, int64_t first_probe,
                                      const fogzo_cuda_scalars* scalars, void* stream);
 
-// As fogzo_cpu_find_flips.
+// Of sides arrays codes [sides, elements], what differs from base [elements], as fogzo_cpu_find_flips: count [sides]
+// int64, index [sides, capacity] int64 and code [sides, capacity] uint8, -1 and 0 behind the last; flips beyond the
+// capacity are counted and left out.
 int fogzo_cuda_find_flips(const uint8_t* base, const uint8_t* codes, int64_t* index, uint8_t* code, int64_t* count,
                           void* workspace, int64_t workspace_bytes, int64_t sides, int64_t elements, int64_t capacity,
                           void* stream);
