@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build/mutants"
 GOOD = WORK / "good"  # the native builds without a fault
 STOP = threading.Event()
-TOOLS = ("cpp", "static", "c-library", "emulator")  # what may be named besides pytest's node ids
+TOOLS = ("cpp", "static", "c-library", "emulator")  # besides pytest's node ids
 INTERPRETED = "tests/triton_kernels/"  # tests that need a process of their own
 EMULATED = "tests/cuda_kernels/"  # and these the CUDA kernels built for the host
 BUILDS = ("build/cpp", "build/cuda_host")
@@ -51,8 +51,8 @@ class Mutant:
 
     @property
     def native(self) -> bool:
-        folders = ("csrc/", "cmake/", "tests/cuda_on_host/")
-        return self.file.startswith(folders) or self.file == "CMakeLists.txt"
+        rooms = ("csrc/", "cmake/", "tests/cuda_on_host/")
+        return self.file.startswith(rooms) or self.file == "CMakeLists.txt"
 
 
 def load() -> list[Mutant]:
