@@ -77,9 +77,9 @@ inline __m256 tanh_slopes(__m256 x) {
     const __m256 n = _mm256_sub_ps(shifted, magic);
     const __m256 first = _mm256_sub_ps(y, _mm256_mul_ps(n, _mm256_set1_ps(kLn2High)));
     const __m256 r = _mm256_sub_ps(first, _mm256_mul_ps(n, _mm256_set1_ps(kLn2Low)));
-    __m256 power = _mm256_set1_ps(kExpTerms[0]);
+    __m256 power = _mm256_set1_ps(kExpTerms.of[0]);
     for (int i = 1; i < kExpTermCount; ++i) {
-        power = _mm256_add_ps(_mm256_mul_ps(power, r), _mm256_set1_ps(kExpTerms[i]));
+        power = _mm256_add_ps(_mm256_mul_ps(power, r), _mm256_set1_ps(kExpTerms.of[i]));
     }
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
     const __m256 scale = _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_castps_si256(one)));

@@ -65,7 +65,7 @@ extern "C" int fogzo_cuda_fake_quantize_backward(const float* grad, const float*
     if (status != FOGZO_OK) {
         return status;
     }
-    if (surrogate < 0 || surrogate >= kSurrogates || surrogate == kTanh) {
+    if (surrogate < 0 || surrogate >= kSurrogates) {
         return FOGZO_BAD_SURROGATE;
     }
     if (!surrogate_fits(kind, surrogate, kPublished)) {

@@ -51,7 +51,7 @@ class Mutant:
 
     @property
     def native(self) -> bool:
-        rooms = ("csrc/", "cmake/", "tests/cuda_on_host/")
+        rooms = ("csrc/", "tests/cuda_on_host/")
         return self.file.startswith(rooms) or self.file == "CMakeLists.txt"
 
 

@@ -60,7 +60,7 @@ int fogzo_cuda_hadamard_quantize(const float* w, float* values, uint8_t* codes, 
 int fogzo_cuda_fake_quantize(const float* w, const float* scale, float* out, int64_t rows, int64_t cols,
                              int64_t scale_rows, int64_t scale_cols, int grid, int bits, void* stream);
 
-// grad_w [rows, cols] float32: grad times the surrogate's slope (not tanh). grad_w may be grad.
+// grad_w [rows, cols] float32: grad times the surrogate's slope. grad_w may be grad.
 // grad_scale [scale_rows, scale_cols] float32 or null, as fogzo_cpu_fake_quantize_backward; the workspace serves it.
 int fogzo_cuda_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w,
                                       float* grad_scale, void* workspace, int64_t workspace_bytes, int64_t rows,

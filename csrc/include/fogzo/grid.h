@@ -1,6 +1,7 @@
 // Grids: bins x -> code 0 .. levels - 1 -> value. NaN takes code 0 on every grid.
 #pragma once
 #include <stdint.h>
+#include <string.h>
 
 #include "fogzo/noise.h"
 
@@ -81,23 +82,27 @@ constexpr float kLowestExponent = -87.0f;
 constexpr float kPerLn2 = 1.44269504f;
 constexpr float kLn2High = 0.693359375f;
 constexpr float kLn2Low = -2.12194440e-4f;
-constexpr float kExpTerms[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
 constexpr int kExpTermCount = 8;
+struct ExpTerms {
+    float of[kExpTermCount];
+};
+constexpr ExpTerms kExpTerms = {{1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}};
 
 FOGZO_FN float tanh_slope(float x) {
     const float y = -2.0f * fabsf(x);
     const float shifted = y * kPerLn2 + kRoundToEven;  // n in the low bits
     const float n = shifted - kRoundToEven;
     const float r = (y - n * kLn2High) - n * kLn2Low;
-    float power = kExpTerms[0];
+    constexpr ExpTerms terms = kExpTerms;  // device code sees no array of the namespace
+    float power = terms.of[0];
     for (int i = 1; i < kExpTermCount; ++i) {
-        power = power * r + kExpTerms[i];
+        power = power * r + terms.of[i];
     }
     uint32_t bits;
-    __builtin_memcpy(&bits, &shifted, 4);
+    memcpy(&bits, &shifted, 4);
     bits = (bits << 23) + 0x3F800000u;
     float scale;
-    __builtin_memcpy(&scale, &bits, 4);
+    memcpy(&scale, &bits, 4);
     const float e = y < kLowestExponent ? 0.0f : power * scale;  // NaN stays NaN
     const float sum = 1.0f + e;
     return (4.0f * e) / (sum * sum);

@@ -14,7 +14,7 @@ function(fogzo_library name export objects)
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/lib LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/lib)
   if(BUILD_SHARED_LIBS AND CMAKE_SYSTEM_NAME STREQUAL "Linux")
-    set(map ${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
+    set(map ${CMAKE_CURRENT_SOURCE_DIR}/csrc/cmake/exports.map)
     target_link_options(lib${name} PRIVATE -Wl,--version-script=${map})
     set_target_properties(lib${name} PROPERTIES LINK_DEPENDS ${map})
   endif()
@@ -24,7 +24,7 @@ function(fogzo_library name export objects)
   if(NOT BUILD_SHARED_LIBS)
     string(JOIN " " FOGZO_PC_LIBS -l${name} ${ARGN})
   endif()
-  configure_file(cmake/fogzo.pc.in ${name}.pc @ONLY)
+  configure_file(csrc/cmake/fogzo.pc.in ${name}.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()
 
@@ -52,7 +52,7 @@ endif()
 install(DIRECTORY csrc/include/fogzo DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/fogzo)
 install(EXPORT fogzo NAMESPACE fogzo:: FILE fogzo-targets.cmake DESTINATION ${package})
-configure_package_config_file(cmake/fogzo-config.cmake.in fogzo-config.cmake INSTALL_DESTINATION ${package}
+configure_package_config_file(csrc/cmake/fogzo-config.cmake.in fogzo-config.cmake INSTALL_DESTINATION ${package}
   NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(fogzo-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fogzo-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/fogzo-config-version.cmake
