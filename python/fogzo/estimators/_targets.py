@@ -58,8 +58,11 @@ class QuantTarget:
 
     @property
     def enabled(self) -> bool:
-        """Whether it is quantized at all now: else a probe has nothing to perturb."""
-        return any(layer.enabled for layer in self.layers)
+        """Whether it is quantized now, wherever it is used.
+
+        Of a tied weight that one layer uses as W itself no probe sees the whole slope.
+        """
+        return all(layer.enabled for layer in self.layers)
 
     def latent(self) -> Tensor:
         """W as the operations take it: [N, K], in the space where its grid lies."""

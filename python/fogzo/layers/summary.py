@@ -108,5 +108,5 @@ def _quantized_row(name: str, shape: tuple[int, ...], layers: list[QuantLayer]) 
     scale = f"{config.scale} per {config.granularity}{group}"
     act_bits = next((each.act_bits for each in layers if each.act_bits is not None), None)
     inputs = {1: "1 bit", None: ""}.get(act_bits, f"{act_bits} bits")
-    off = "" if layer.enabled else ", disabled"
+    off = "" if all(each.enabled for each in layers) else ", disabled"
     return Row(name, shape, grid.kind + bits + off, scale, size, inputs=inputs)
