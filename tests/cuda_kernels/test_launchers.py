@@ -28,7 +28,7 @@ def test_scalars_in_memory_give_the_bits_of_host_numbers(gamma):
     draw = Draw("hardtanh", "published", torch.tensor(-3), torch.tensor(2**32 - 1), 7, 1, 2, 0, 256)
     named = {"gamma": torch.tensor(gamma, dtype=torch.float64), "norm": torch.tensor(4.0)}
     named |= {"grad": g, "scale": a, "draw": draw, "view": view}
-    form = {"grid": SIGN, "form": "values", "sides": 2, "capacity": None}
+    form = {"grid": SIGN, "form": "values", "sides": 2, "capacity": None, "shape": (4, 3, 256)}
     place = {"seed": 2**64 - 3, "step": 2**32 - 1, "tensor": 7, "first_probe": 1}
     guide = {"gamma": gamma, "norm": 4.0}
     d = torch.tensor([0.5, 2.0])
