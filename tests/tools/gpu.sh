@@ -39,8 +39,10 @@ export python out
 export -f tests
 step tests 200 bash -c tests
 if command -v compute-sanitizer >/dev/null; then
-  step memcheck 60 compute-sanitizer --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py tests/test_triton_gpu.py
-  step racecheck 40 compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py
+  step memcheck 75 compute-sanitizer --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py \
+    tests/test_triton_gpu.py tests/test_probe_matmul_cuda.py
+  step racecheck 60 compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m pytest -m gpu -q \
+    -k "not float" tests/test_native_cuda.py tests/test_probe_matmul_cuda.py
 else
   echo "gpu: no compute-sanitizer on PATH: memory accesses were not watched"
 fi
