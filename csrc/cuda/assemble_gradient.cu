@@ -25,8 +25,17 @@ int check(const fogzo_tensor& t, const Call& call) {
     if (status != FOGZO_OK) {
         return status;
     }
-    const bool complete = t.grad != nullptr && call.differences != nullptr && t.out != nullptr;
-    return t.rows * t.cols > 0 && !complete ? FOGZO_NULL_POINTER : FOGZO_OK;
+    if (t.rows * t.cols == 0) {
+        return FOGZO_OK;
+    }
+    if (t.grad == nullptr || call.differences == nullptr || t.out == nullptr) {
+        return FOGZO_NULL_POINTER;
+    }
+    if (!element_aligned(t.grad, t.scale, call.differences, call.table, static_cast<const float*>(t.out)) ||
+        !scalars_aligned(call.scalars)) {
+        return FOGZO_UNALIGNED;
+    }
+    return segments_of(t).all_blocks() > kMostGridBlocks ? FOGZO_BAD_SIZE : FOGZO_OK;
 }
 
 int start(const AssembleJob& job, int kind, void* stream) {

@@ -41,6 +41,9 @@ extern "C" int fogzo_cuda_fake_quantize(const float* w, const float* scale, floa
     if (w == nullptr || out == nullptr) {
         return FOGZO_NULL_POINTER;
     }
+    if (!element_aligned(w, scale, out)) {
+        return FOGZO_UNALIGNED;
+    }
     return launch<fake_quantize_kernel>(blocks_for(count, 4 * kThreads), kThreads, 0, stream, w,
                                         scales_of(scale, rows, cols, scale_rows, scale_cols), out, count,
                                         make_grid(grid, bits), aligned(w, 16) && aligned(out, 16));
@@ -77,6 +80,9 @@ extern "C" int fogzo_cuda_fake_quantize_backward(const float* grad, const float*
     }
     if (grad == nullptr || w == nullptr || grad_w == nullptr) {
         return FOGZO_NULL_POINTER;
+    }
+    if (!element_aligned(grad, w, scale, grad_w, grad_scale)) {
+        return FOGZO_UNALIGNED;
     }
     const int64_t scales = scale_rows * scale_cols;
     const int64_t needed = fogzo_cuda_fake_quantize_backward_workspace(rows, cols, scale_rows, scale_cols);

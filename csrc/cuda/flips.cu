@@ -32,6 +32,9 @@ extern "C" int fogzo_cuda_find_flips(const uint8_t* base, const uint8_t* codes, 
         (elements > 0 && (base == nullptr || codes == nullptr))) {
         return FOGZO_NULL_POINTER;
     }
+    if (!element_aligned(index, count)) {
+        return FOGZO_UNALIGNED;
+    }
     if (workspace_bytes < fogzo_cuda_find_flips_workspace(sides, elements) || !aligned(workspace, 8)) {
         return FOGZO_BAD_WORKSPACE;
     }

@@ -20,6 +20,9 @@ extern "C" int fogzo_cuda_hadamard(const float* x, float* out, int64_t rows, int
     if (x == nullptr || out == nullptr) {
         return FOGZO_NULL_POINTER;
     }
+    if (!element_aligned(x, out)) {
+        return FOGZO_UNALIGNED;
+    }
     const bool flat = cols % block == 0;  // rows end with their blocks: one long row
     RotateJob job = {};
     job.x = x;

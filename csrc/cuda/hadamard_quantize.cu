@@ -20,6 +20,9 @@ extern "C" int fogzo_cuda_hadamard_quantize(const float* w, float* values, uint8
     if (w == nullptr || scale == nullptr || (values == nullptr) == (codes == nullptr)) {
         return FOGZO_NULL_POINTER;
     }
+    if (!element_aligned(w, values, scale)) {
+        return FOGZO_UNALIGNED;
+    }
     QuestJob job = {};
     job.w = w;
     job.values = values;

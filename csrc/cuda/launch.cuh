@@ -3,11 +3,29 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <stdint.h>
+
 #include "fogzo/status.h"
 
 namespace fogzo {
 
-constexpr size_t kSharedWithoutAsking = 48 * 1024;  // bytes; beyond that a kernel must be allowed more
+// Bytes of shared memory: 48 KiB is what a kernel has unless it is allowed more, what it declares itself included; so
+// much of that is left to arrays that it declares beside those that the launch gives.
+constexpr size_t kSharedOfItsOwn = 8 * 1024;
+constexpr size_t kSharedWithoutAsking = 48 * 1024 - kSharedOfItsOwn;
+
+// Whether a call of the runtime succeeded; else its error is read here, not by the next launch.
+inline bool succeeded(cudaError_t status) {
+    if (status != cudaSuccess) {
+        cudaGetLastError();
+    }
+    return status == cudaSuccess;
+}
+
+// Whether arrays begin at a multiple of their numbers' size; null does.
+template <class... T> bool element_aligned(const T*... arrays) {
+    return (... && (reinterpret_cast<uintptr_t>(arrays) % alignof(T) == 0));
+}
 
 #if defined(FOGZO_CUDA_ON_HOST)
 
@@ -27,11 +45,13 @@ template <class T> T* dynamic_shared() { return static_cast<T*>(cuda_on_host::dy
 
 #define FOGZO_CONSTANT(type) const __grid_constant__ type
 
-// kernel(arguments...) on grid x block threads with `shared` bytes of dynamic shared memory; a fogzo_status.
+// kernel(arguments...) on grid x block threads with `shared` bytes of dynamic shared memory; a fogzo_status. The
+// attribute is the current device's, so that it is set anew; a captured stream allows that.
 template <auto kernel, class... Arguments>
 int launch(dim3 grid, dim3 block, size_t shared, void* stream, Arguments... arguments) {
-    if (shared > kSharedWithoutAsking && cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                              static_cast<int>(shared)) != cudaSuccess) {
+    if (shared > kSharedWithoutAsking &&
+        !succeeded(
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)))) {
         return FOGZO_DEVICE_ERROR;
     }
     kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(arguments...);

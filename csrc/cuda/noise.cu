@@ -38,6 +38,9 @@ extern "C" int fogzo_cuda_noise(float* out, const float* table, int64_t rows, in
     if (out == nullptr) {
         return FOGZO_NULL_POINTER;
     }
+    if (!element_aligned(out, table, scalars->seed_at, scalars->step_at)) {
+        return FOGZO_UNALIGNED;
+    }
     NoiseJob job = {};
     job.out = out;
     job.table = table;
@@ -63,5 +66,5 @@ extern "C" int fogzo_cuda_noise(float* out, const float* table, int64_t rows, in
 
 extern "C" int fogzo_cuda_device_count(void) {
     int count = 0;
-    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+    return succeeded(cudaGetDeviceCount(&count)) ? count : 0;
 }

@@ -53,8 +53,17 @@ int check(const fogzo_tensor& t, const Call& call) {
     if (status != FOGZO_OK) {
         return status;
     }
-    const bool complete = t.w != nullptr && t.grad != nullptr && t.out != nullptr;
-    return t.rows * t.cols > 0 && !complete ? FOGZO_NULL_POINTER : FOGZO_OK;
+    if (t.rows * t.cols == 0) {
+        return element_aligned(t.flip_count) ? FOGZO_OK : FOGZO_UNALIGNED;
+    }
+    if (t.w == nullptr || t.grad == nullptr || t.out == nullptr) {
+        return FOGZO_NULL_POINTER;
+    }
+    if (!element_aligned(t.w, t.grad, t.scale, t.flip_count, call.table) || !scalars_aligned(call.scalars) ||
+        (call.form == kValues && !element_aligned(static_cast<const float*>(t.out)))) {
+        return FOGZO_UNALIGNED;
+    }
+    return segments_of(t).all_blocks() > kMostGridBlocks ? FOGZO_BAD_SIZE : FOGZO_OK;
 }
 
 int start(const PerturbJob& job, int kind, void* stream) {
@@ -113,8 +122,8 @@ extern "C" int fogzo_cuda_perturb_quantize_many(const fogzo_tensor* tensors, int
     }
     for (int64_t t = 0; t < count; ++t) {
         if (tensors[t].flip_count != nullptr &&
-            cudaMemsetAsync(tensors[t].flip_count, 0, sizeof(int64_t) * static_cast<size_t>(probes * sides),
-                            static_cast<cudaStream_t>(stream)) != cudaSuccess) {
+            !succeeded(cudaMemsetAsync(tensors[t].flip_count, 0, sizeof(int64_t) * static_cast<size_t>(probes * sides),
+                                       static_cast<cudaStream_t>(stream)))) {
             return FOGZO_DEVICE_ERROR;
         }
     }

@@ -8,13 +8,14 @@ using namespace fogzo;
 namespace {
 
 constexpr int64_t kMostRows = 1 << 15;  // of a grid along y, below CUDA's limit of 65535
+constexpr int64_t kMostSides = 65535;   // of parts: the limit itself
 
 // Multiprocessors of the current device, 0 where there is none.
 int processors() {
     int device = 0;
     int count = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+    if (!succeeded(cudaGetDevice(&device)) ||
+        !succeeded(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device))) {
         return 0;
     }
     return count;
@@ -57,7 +58,7 @@ int pack(const MatmulSizes& z, const MatmulPlan& plan, bool codes, const void* f
 
 int add_parts(const MatmulSizes& z, bool grouped, const SumJob& job, int64_t sides, void* stream) {
     const int64_t tiles = divide_up(job.out.n_size, kSumColumns) * divide_up(job.rows, kSumRows);
-    if (tiles > INT32_MAX || sides > 65535) {
+    if (tiles > INT32_MAX || sides > kMostSides) {
         return FOGZO_BAD_SIZE;
     }
     const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(sides));
@@ -181,7 +182,8 @@ int checked(const MatmulSizes& z, const Call& c, int kind, int bits, int64_t sid
     if (c.x == nullptr || c.codes == nullptr || c.scale == nullptr || (z.x_type == kInt8X && c.x_scale == nullptr)) {
         return FOGZO_NULL_POINTER;
     }
-    if (!is_aligned(c.x, static_cast<uintptr_t>(z.element())) || !is_aligned(c.scale, 4) || !is_aligned(c.x_scale, 4)) {
+    if (!is_aligned(c.x, static_cast<uintptr_t>(z.element())) ||
+        !element_aligned(c.scale, c.x_scale, c.flips.index, c.flips.count)) {
         return FOGZO_UNALIGNED;
     }
     const int count = processors();
@@ -195,7 +197,10 @@ int checked(const MatmulSizes& z, const Call& c, int kind, int bits, int64_t sid
     if (plan.bytes > 0 && c.workspace == nullptr) {
         return FOGZO_NULL_POINTER;
     }
-    return c.workspace_bytes < plan.bytes ? FOGZO_BAD_WORKSPACE : multiply(z, c, plan);
+    if (c.workspace_bytes < plan.bytes) {
+        return FOGZO_BAD_WORKSPACE;
+    }
+    return plan.has_parts && sides > kMostSides ? FOGZO_BAD_SIZE : multiply(z, c, plan);
 }
 
 MatmulSizes sizes_of(int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols, int64_t cols,

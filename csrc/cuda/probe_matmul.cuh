@@ -154,14 +154,13 @@ __device__ __forceinline__ void multiply_span(const unsigned char* x, const unsi
     }
 }
 
-// The tile's place: kBand tiles of rows run side by side, so that their codes stay in the second cache.
+// The tile's place: kBand tiles of rows run side by side.
 struct TilePlace {
     int m;
     int n;
 };
 
 __device__ __forceinline__ TilePlace tile_place(const MatmulJob& job, int tile) {
-    constexpr int kBand = 8;
     const int band = tile / (kBand * job.tiles_n);
     const int left = job.tiles_m - band * kBand;
     const int tall = left < kBand ? left : kBand;
@@ -204,6 +203,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks) probe_matmul_ke
     }
     Acc acc[Shape::tall][Shape::wide][4] = {};
     __shared__ int64_t scale_rows[Shape::grouped ? Shape::block_n : 1];
+    static_assert(sizeof(scale_rows) <= kSharedOfItsOwn);
     GroupTotals<x_type, Shape> totals(job, first, c0, warp_n, batch * job.rows + m0 + warp_m, scale_rows);
     int now = 0;
     for (int step = first; step < last; ++step) {

@@ -11,6 +11,7 @@ enum MatmulShape : int { kManyRows = 0, kFewRows = 1, kGroupScale = 2 };
 
 constexpr int kStep = 128;                  // k of one stage of a tile
 constexpr int kSpan = 64;                   // k of a row that four threads hold; groups begin at whole ones
+constexpr int kBand = 8;                    // tiles of rows side by side: their codes stay in the second cache
 constexpr int64_t kMostProducts = 1 << 16;  // of two int8 numbers, so many fit int32 whatever they are
 
 // How codes become operands: q = mul * code + add, an integer with value(code) = unit * q (see operand_rule).

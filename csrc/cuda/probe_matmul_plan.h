@@ -154,7 +154,8 @@ inline int make_plan(const MatmulSizes& z, const void* x, const void* codes, int
     const int64_t least = z.x_type == kInt8X ? divide_up(k, kMostProducts) : 1;
     splits = splits < least ? least : splits;
     const int64_t each = divide_up(steps, splits);
-    if (tiles_m > INT32_MAX / 2 || tiles_n > INT32_MAX / 2 || tiles_m * tiles_n > INT32_MAX || plan->batches > 65535) {
+    if (tiles_m > INT32_MAX / 2 || tiles_n > INT32_MAX / kBand || tiles_m * tiles_n > INT32_MAX ||
+        plan->batches > 65535 || steps > INT32_MAX / 4) {
         return FOGZO_BAD_SIZE;
     }
     job.tiles_m = static_cast<int>(tiles_m);

@@ -20,6 +20,9 @@ extern "C" int fogzo_cuda_quantize_activation(const void* x, int8_t* codes, floa
     if ((rows > 0 && x_scale == nullptr) || (rows * cols > 0 && (x == nullptr || codes == nullptr))) {
         return FOGZO_NULL_POINTER;
     }
+    if (!aligned(x, x_type == 0 ? 4 : 2) || !element_aligned(x_scale)) {
+        return FOGZO_UNALIGNED;
+    }
     if (rows == 0) {
         return FOGZO_OK;
     }

@@ -9,7 +9,8 @@
 namespace fogzo {
 
 constexpr int kWarpsOfBlock = kThreads / 32;
-constexpr int kFours = kTile / (4 * 32);  // of a thread in a tile
+constexpr int kFours = kTile / (4 * 32);        // of a thread in a tile
+constexpr int64_t kMostGridBlocks = INT32_MAX;  // CUDA's limit along x
 // Arguments of a kernel may take 32,764 bytes from CUDA 12.1 on, 4 KB before.
 #if defined(CUDART_VERSION) && CUDART_VERSION < 12010
 constexpr size_t kMostArgumentBytes = 4096;
@@ -146,17 +147,35 @@ inline int check_gamma(const fogzo_cuda_scalars& scalars) {
     return scalars.gamma_at != nullptr || (scalars.gamma >= 0.0 && scalars.gamma <= 1.0) ? FOGZO_OK : FOGZO_BAD_GAMMA;
 }
 
-// Adds a checked tensor of at least one element; false where the table is full.
+inline bool scalars_aligned(const fogzo_cuda_scalars& scalars) {
+    return element_aligned(scalars.seed_at, scalars.step_at, scalars.gamma_at, scalars.norm_at);
+}
+
+struct Segments {
+    int64_t count;
+    int64_t length;  // elements
+    int64_t pitch;
+    int64_t blocks;  // of one
+
+    int64_t all_blocks() const { return count * blocks; }
+};
+
+// The segments of a tensor whose draw was checked.
+inline Segments segments_of(const fogzo_tensor& t) {
+    const bool flat = t.row_pitch == t.cols || t.rows == 1;
+    Segments s = {flat ? 1 : t.rows, flat ? t.rows * t.cols : t.cols, flat ? 0 : t.row_pitch, 0};
+    const int64_t before = s.count > 1 && s.pitch % kTile != 0 ? kTile - 1 : t.offset % kTile;
+    const int64_t tiles = (before + s.length - 1) / kTile + 1;
+    s.blocks = (tiles + kWarpsOfBlock - 1) / kWarpsOfBlock;
+    return s;
+}
+
+// Adds a checked tensor of at least one element; false where the table, or the grid of its launch, is full.
 inline bool add_row(Table& table, const fogzo_tensor& t, int noise, double gamma, bool vector) {
-    if (table.count == kMostTensors) {
+    const Segments s = segments_of(t);
+    if (table.count == kMostTensors || table.blocks + s.all_blocks() > kMostGridBlocks) {
         return false;
     }
-    const bool flat = t.row_pitch == t.cols || t.rows == 1;
-    const int64_t segments = flat ? 1 : t.rows;
-    const int64_t length = flat ? t.rows * t.cols : t.cols;
-    const int64_t pitch = flat ? 0 : t.row_pitch;
-    const int64_t before = segments > 1 && pitch % kTile != 0 ? kTile - 1 : t.offset % kTile;
-    const int64_t tiles = (before + length - 1) / kTile + 1;
     TensorRow& row = table.rows[table.count++];
     row.w = t.w;
     row.grad = t.grad;
@@ -164,9 +183,9 @@ inline bool add_row(Table& table, const fogzo_tensor& t, int noise, double gamma
     row.out = t.out;
     row.flip_count = t.flip_count;
     row.first_block = table.blocks;
-    row.blocks_of_segment = (tiles + kWarpsOfBlock - 1) / kWarpsOfBlock;
-    row.segment = length;
-    row.pitch = pitch;
+    row.blocks_of_segment = s.blocks;
+    row.segment = s.length;
+    row.pitch = s.pitch;
     row.offset = t.offset;
     row.numel = t.rows * t.cols;
     row.radius = radius(t.surrogate, noise);
@@ -175,8 +194,8 @@ inline bool add_row(Table& table, const fogzo_tensor& t, int noise, double gamma
     row.surrogate = t.surrogate;
     row.grid = t.grid;
     row.bits = t.bits;
-    row.vector = vector && length % 4 == 0 && pitch % 4 == 0 && t.offset % 4 == 0;
-    table.blocks += segments * row.blocks_of_segment;
+    row.vector = vector && s.length % 4 == 0 && s.pitch % 4 == 0 && t.offset % 4 == 0;
+    table.blocks += s.all_blocks();
     return true;
 }
 

@@ -16,7 +16,10 @@ int check(const fogzo_tensor& t) {
     if (t.surrogate < 0 || t.surrogate >= kSurrogates) {
         return FOGZO_BAD_SURROGATE;
     }
-    return t.rows * t.cols > 0 && t.grad == nullptr ? FOGZO_NULL_POINTER : FOGZO_OK;
+    if (t.rows * t.cols > 0 && t.grad == nullptr) {
+        return FOGZO_NULL_POINTER;
+    }
+    return element_aligned(t.grad, t.scale) ? FOGZO_OK : FOGZO_UNALIGNED;
 }
 
 int start(NormJob& job, void* stream) {
@@ -50,6 +53,9 @@ extern "C" int fogzo_cuda_whitened_norm(const fogzo_tensor* tensors, int64_t cou
     }
     if (out == nullptr || (count > 0 && tensors == nullptr)) {
         return FOGZO_NULL_POINTER;
+    }
+    if (!element_aligned(out)) {
+        return FOGZO_UNALIGNED;
     }
     for (int64_t t = 0; t < count; ++t) {
         const int status = check(tensors[t]);

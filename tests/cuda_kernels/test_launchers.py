@@ -28,7 +28,7 @@ def test_scalars_in_memory_give_the_bits_of_host_numbers(gamma):
     draw = Draw("hardtanh", "published", torch.tensor(-3), torch.tensor(2**32 - 1), 7, 1, 2, 0, 256)
     named = {"gamma": torch.tensor(gamma, dtype=torch.float64), "norm": torch.tensor(4.0)}
     named |= {"grad": g, "scale": a, "draw": draw, "view": view}
-    form = {"grid": SIGN, "form": "values", "sides": 2, "capacity": None}
+    form = {"grid": SIGN, "form": "values", "sides": 2, "capacity": None, "shape": (4, 3, 256)}
     place = {"seed": 2**64 - 3, "step": 2**32 - 1, "tensor": 7, "first_probe": 1}
     guide = {"gamma": gamma, "norm": 4.0}
     d = torch.tensor([0.5, 2.0])
@@ -88,7 +88,52 @@ def test_launchers_refuse_what_python_never_asks_for():
     assert text(cuda.whitened_norm([tensor_row(w, out)], 0, to, 0, 0, 0)).startswith("workspace")
     assert text(cuda.find_flips(at, at, to, to, to, to, 0, 1, 8, 1, 0)).startswith("workspace")
     assert text(cuda.find_flips(at, at, to, to, to, to, 8, 2**61, 8, 1, 0)).startswith("size")
+    rows = 2**31  # one column each: a block of threads for every row
+    sparse = (*tensor_row(w, out)[:5], rows, 1, 1, 1, 0, 2, 0, MID.number, 2, 1)
+    assert text(perturbed(sparse)).startswith("size")
+    assert text(cuda.assemble_gradient_many([sparse], at, 0, 0, 1, 0, OFF, 0)).startswith("size")
+    assert perturbed((*sparse[:6], 0, *sparse[7:])) == 0
     assert (out == 7.0).all()
+
+
+def test_launchers_refuse_numbers_at_odd_addresses():
+    """Which a GPU answers with an error that ends the program's use of it."""
+    cuda = _native.module("_cuda")
+    room = torch.full((64,), 7.0)
+    at = room.data_ptr()
+    row = tensor_row(room, room)
+
+    def moved(arguments, place):
+        return (*arguments[:place], arguments[place] + 2, *arguments[place + 1 :])
+
+    def many(place):
+        return moved(row, place)
+
+    refused = [
+        cuda.perturb_quantize_many([many(place)], 0, 0, 0, 2, 1, 0, OFF, 0) for place in range(4)
+    ]
+    refused += [cuda.assemble_gradient_many([many(i)], at, 0, 0, 1, 0, OFF, 0) for i in (1, 2, 3)]
+    refused += [cuda.whitened_norm([many(place)], 0, at, at, 64, 0) for place in (1, 2)]
+    scalars = (at + 4, *OFF[1:])  # an int64 behind the first four bytes
+    refused.append(cuda.noise(at, 0, 2, 8, 0, 8, 0, 0, scalars, 0, 0, 0))
+    refused.append(cuda.perturb_quantize_many([row], 0, 0, 0, 2, 1, 0, scalars, 0))
+    # a launcher, its arguments, which of them are arrays of numbers wider than a byte
+    sizes = (2, 8, 2, 1)
+    for launcher, arguments, wide in (
+        (cuda.noise, (at, 0, 2, 8, 0, 8, 0, 0, OFF, 0, 0), (0,)),
+        (cuda.quantize, (at, at, at, *sizes, 3, 2), (0, 1)),
+        (cuda.dequantize, (at, at, at, *sizes, 3, 2), (1, 2)),
+        (cuda.fake_quantize, (at, at, at, *sizes, 3, 2), (0, 1, 2)),
+        (cuda.fake_quantize_backward, (*[at] * 6, 64, *sizes, 3, 2, 1), (0, 1, 2, 3, 4)),
+        (cuda.hadamard, (at, at, 2, 8, 4), (0, 1)),
+        (cuda.hadamard_quantize, (at, at, 0, at, 2, 8, 1.0, 3, 2), (0, 1, 3)),
+        (cuda.quantize_activation, (at, at, at, 2, 8, 8, 0), (0, 2)),
+        (cuda.find_flips, (*[at] * 6, 64, 1, 8, 1), (2, 4)),
+    ):
+        refused += [launcher(*moved(arguments, place), 0) for place in wide]
+    said = {cuda.status_text(status).partition(",")[0] for status in refused}
+    assert said == {"pointer is not aligned"}
+    assert (room == 7.0).all()
 
 
 def test_flips_beyond_the_room_are_left_out():

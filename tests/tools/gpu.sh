@@ -50,11 +50,13 @@ step tests 170 bash -c tests
 tail -n 4 "$out"/tests-?.log
 bench bench 110 perturb_quantize probe_matmul assemble_gradient whitened_norm fake_quantize quantize \
   hadamard hadamard_quantize quantize_activation noise pack compute_scale
-# The CUDA C++ kernels beside Triton's, in the same file; auto's table is made of both.
+# The CUDA C++ kernels beside Triton's, in the same file.
 bench bench-cuda 45 --backend cuda --no-compile perturb_quantize probe_matmul assemble_gradient fake_quantize noise
 if command -v compute-sanitizer >/dev/null; then
-  step memcheck 50 compute-sanitizer --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py tests/test_triton_gpu.py
-  step racecheck 30 compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py
+  step memcheck 50 compute-sanitizer --error-exitcode 9 "$python" -m pytest -m gpu -q tests/test_native_cuda.py \
+    tests/test_triton_gpu.py tests/test_probe_matmul_cuda.py
+  step racecheck 30 compute-sanitizer --tool racecheck --error-exitcode 9 "$python" -m pytest -m gpu -q \
+    -k "not float" tests/test_native_cuda.py tests/test_probe_matmul_cuda.py
 else
   echo "gpu: no compute-sanitizer on PATH: memory accesses were not watched"
 fi
