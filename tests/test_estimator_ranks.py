@@ -32,11 +32,24 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+class Ranged(nn.Module):
+    """Divides by a running range: a buffer that a forward reads and then writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("range", torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x / self.range.clone()
+        self.range.mul_(0.5).add_(x.detach().abs().max(), alpha=0.5)
+        return y
+
+
 def make(norm: bool = False) -> nn.Sequential:
     torch.manual_seed(0)
     layers: list[nn.Module] = [nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)]
     if norm:
-        layers.insert(1, nn.BatchNorm1d(16))
+        layers[1:1] = [nn.BatchNorm1d(16), Ranged()]
     model = nn.Sequential(*layers)
     return fogzo.quantize_(model)
 
@@ -65,14 +78,21 @@ def two(rank: int) -> dict[str, Any]:
     wrapped = DDP(make(norm=True))
     est = FOGZO(wrapped)
 
-    def closure() -> Tensor:
-        return F.cross_entropy(wrapped(X[rows]), Y[rows])
+    begun, broadcasts = [], []
 
+    def closure() -> Tensor:
+        broadcasts.append(wrapped.will_sync_module_buffers())
+        loss = F.cross_entropy(wrapped(X[rows]), Y[rows])
+        broadcasts.append(wrapped.will_sync_module_buffers())
+        return loss
+
+    wrapped.module[2].register_forward_pre_hook(lambda m, args: begun.append(m.range.item()))
     seen = []
     for _ in range(STEPS):
         est.backward(closure)
         seen.append(wrapped.module[1].running_mean.clone())
-    found["statistics"] = seen
+    found["statistics"], found["begun"] = seen, list(begun)
+    found["broadcasts"] = list(broadcasts)
     with wrapped.no_sync(), pytest.raises(RuntimeError, match="model is called inside no_sync"):
         est.backward(closure)
     with pytest.warns(UserWarning, match="each of the 2 processes probes with its own batch alone"):
@@ -123,6 +143,18 @@ def test_probes_broadcast_no_buffers(results):
         norm.running_mean.copy_(kept)
         norm(model[0](X[8:]))
         assert torch.equal(other_second, norm.running_mean)
+
+
+def test_forwards_of_a_step_begin_with_one_buffer(results):
+    """Rank 0's, in all processes and probes; broadcast once, before the step's own forward."""
+    begun, other = (found["begun"] for found in results)
+    a_step = len(begun) // STEPS
+    assert begun == other == [1.0] * a_step + [begun[-1]] * a_step
+    assert begun[-1] != 1.0
+    for found in results:
+        own, *probes = (found["broadcasts"][i : i + 2] for i in range(0, 2 * a_step, 2))
+        assert own == [False, True]  # the first before the call, the second after it
+        assert probes == [[False, False]] * len(probes)
 
 
 def test_a_group_averages_where_no_wrapper_is_seen(results):

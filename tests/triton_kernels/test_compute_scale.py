@@ -44,6 +44,17 @@ def test_a_scale_of_many_parts(backend, rule):
     assert (ulps(got, want.numpy()) <= (rule in SUMS)).all()
 
 
+@pytest.mark.parametrize(("rows", "width"), [(64, 3), (16, 1100)])  # a few squares, long sums
+@pytest.mark.parametrize("rule", SUMS)
+def test_sums_that_float64_holds_are_exact(backend, rule, rows, width):
+    """Integers below 2^19, squares below 2^38, sums below 2^49: equal in any order of additions."""
+    w = torch.from_numpy(np.random.default_rng(1).integers(-(2**19), 2**19, (rows, width))).float()
+    grid = fk.Grid("sign") if rule == "absmean" else GRID
+    got = fk.compute_scale(w, grid, rule)
+    with fk.use_backend("reference"):
+        assert_same(got, fk.compute_scale(w, grid, rule))
+
+
 @pytest.mark.parametrize("shape", [(3, 1), ()])
 @pytest.mark.parametrize("rule", ["fixed", "absmax", "lsq", "stretched"])
 def test_what_is_no_number_stays_none(rule, shape):

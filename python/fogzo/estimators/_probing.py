@@ -103,18 +103,19 @@ class Probing(Estimator):
             rows = first_rows(self._call, batch, self.probe_fraction)
             self._part = lambda: closure(rows)
         self._ranks.check(self._call)
-        self._random.keep()
-        self._buffers.keep()
-        try:
-            loss = super().backward(closure, batch, scaler)
-        except BaseException:
-            for target in self._targets:
-                target.clear()
-            self._buffers.undo()
-            self._random.rewind()
-            raise
-        finally:
-            self._part = None
+        with self._ranks.step():
+            self._random.keep()
+            self._buffers.keep()
+            try:
+                loss = super().backward(closure, batch, scaler)
+            except BaseException:
+                for target in self._targets:
+                    target.clear()
+                self._buffers.undo()
+                self._random.rewind()
+                raise
+            finally:
+                self._part = None
         assert self.last is not None
         self._resolution.see(self.last)
         return loss
@@ -166,8 +167,8 @@ class Probing(Estimator):
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
-            with self._ranks.probing():
-                losses = self._losses(forward, guided, last, after)
+            self._ranks.begin_probes()
+            losses = self._losses(forward, guided, last, after)
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         self._random.write(after)

@@ -82,15 +82,27 @@ class Ranks:
             _check.fail(call, "model", got, expected, RuntimeError)
 
     @contextmanager
-    def probing(self) -> Iterator[None]:
-        """While probes run: no wrapper broadcasts buffers, and the next step's forward does."""
-        for wrapper in self._wrappers:
-            wrapper.require_forward_param_sync = False
+    def step(self) -> Iterator[None]:
+        """A step: buffers are broadcast here and not by its first forward.
+
+        So what is kept of them for the probes is what that forward begins with.
+        """
         try:
+            for wrapper in self._wrappers:
+                if wrapper._check_sync_bufs_pre_fwd():
+                    wrapper._sync_buffers()
+            self._broadcast_buffers(False)
             yield
         finally:
-            for wrapper in self._wrappers:
-                wrapper.require_forward_param_sync = True
+            self._broadcast_buffers(True)
+
+    def begin_probes(self) -> None:
+        """From here to the end of the step no wrapper broadcasts buffers."""
+        self._broadcast_buffers(False)
+
+    def _broadcast_buffers(self, on: bool) -> None:
+        for wrapper in self._wrappers:
+            wrapper.require_forward_param_sync = on
 
     def mean(self, losses: Sequence[Tensor]) -> Sequence[Tensor]:
         """Of all processes, 0-dim each; the losses themselves where there is one process."""

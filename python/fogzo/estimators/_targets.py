@@ -23,8 +23,7 @@ class QuantTarget:
     """A quantized weight: its layers take a probe's values in place of Q(W).
 
     Attributes:
-        form: what its layers multiply in a probe, "packed" codes by integers, else float "values"
-            that each makes of its codes.
+        form: of its factors in probes: "packed" codes where inputs are integers, else "values".
         act_bits: of the inputs in probes, of layers that have none of their own; None: floats.
         integers: whether some of its layers multiply integers in every forward.
         changes: whether some of them do in probes alone.

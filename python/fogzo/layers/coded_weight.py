@@ -17,7 +17,7 @@ class CodedWeight:
     Attributes:
         act_bits: of the inputs of layers that have no act_bits of their own; None: floats.
         as_values: whether float inputs are multiplied by float32 values, as W^ is without a probe.
-        read_as_values: whether somebody asked for float32 values.
+        read_as_values: whether somebody asked for ``values()``.
     """
 
     read_as_values = False
@@ -41,7 +41,6 @@ class CodedWeight:
 
     def linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x [..., K] by ``values()``, [..., N], without a gradient."""
-        self.read_as_values = True
         return coded_linear(x, self.codes, self.scale, self.grid, bias)
 
     def rows(self, index: Tensor) -> Tensor:

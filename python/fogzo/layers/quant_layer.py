@@ -272,11 +272,6 @@ def become_quantized(
     return module
 
 
-def is_plain(x: Tensor) -> bool:
-    """Whether nothing asks more of a product than its numbers: no gradient, no autocast."""
-    return not (torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type))
-
-
 def _shallow_copy(module: M) -> M:
     """The same parameters, buffers and hooks in a new module with its own tables."""
     new = module.__class__.__new__(module.__class__)

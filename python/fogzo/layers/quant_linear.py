@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..autograd import rotate
 from .coded_weight import CodedWeight
 from .config import QuantConfig, given_config
-from .quant_layer import QuantLayer, become_quantized, is_plain
+from .quant_layer import QuantLayer, become_quantized
 
 
 class QuantLinear(QuantLayer, nn.Linear):
@@ -87,7 +87,8 @@ class QuantLinear(QuantLayer, nn.Linear):
             if bits is None and not torch.is_grad_enabled():
                 state["_was_read"] = True
                 bias = self._parameters["bias"]
-                if probe.as_values or dtype is not torch.float32 or not is_plain(x):
+                autocast = torch.is_autocast_enabled(x.device.type)
+                if probe.as_values or dtype is not torch.float32 or autocast:
                     return probe.linear(x, bias)
                 return self._shaped(x, self._of_codes(self._rows(x), probe, bias))
         if bits is not None:
