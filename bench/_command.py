@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -156,6 +157,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tune", action="store_true",
         help="measure other rows of the launch table on this machine's GPU and print the fastest",
     )  # fmt: skip
+    rows.add_argument(
+        "--limit", type=_count, metavar="SECONDS",
+        help="of --tune: begin no further candidate of a kernel after so many (default: try all)",
+    )  # fmt: skip
     rows.add_argument("--list", action="store_true", help="measure nothing; say what there is")
 
 
@@ -264,7 +269,7 @@ def run(args: argparse.Namespace, words: list[str]) -> int:
         if args.static:
             return static.run(args.arch, args.ops)
         if args.tune:
-            return tune.run(args.ops)
+            return tune.run(args.ops, math.inf if args.limit is None else args.limit)
         if args.table:
             print("\n".join(_rows.table([row for path in args.table for row in _rows.load(path)])))
             return 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -94,12 +96,26 @@ def calls(device: Any) -> dict[str, Callable[[], Call]]:
         "quantize_activation": activation,
         "noise": noise,
         "fake_quantize": fake_quantize,
-        "probe_matmul.group": lambda: product("group", "int8"),
         "probe_matmul.flips": lambda: product("flips", "int8"),
     }
-    for size, (row, dtype) in itertools.product(("few", "many"), DTYPES.items()):
+    for size, (row, dtype) in itertools.product(("few", "many", "group"), DTYPES.items()):
         made[f"probe_matmul.{size}.{row}"] = lambda s=size, d=dtype: product(s, d)  # type: ignore
     return made
+
+
+def nearest_first(row: Row) -> list[Row]:
+    """The candidates, those first that differ from a row in the fewest numbers.
+
+    Example:
+        >>> nearest_first(Row({"SIZE": 4096}, 8))[0]
+        Row(blocks={'SIZE': 4096}, warps=8, stages=1)
+    """
+
+    def differences(other: Row) -> int:
+        sizes = sum(other.blocks[name] != size for name, size in row.blocks.items())
+        return sizes + (other.warps != row.warps) + (other.stages != row.stages)
+
+    return sorted(candidates(row), key=differences)
 
 
 def clean(kernel: Kernel, row: Row, arch: int) -> bool:
@@ -120,25 +136,35 @@ def in_force(name: str, row: Row, arch: int) -> Iterator[None]:
 
 
 def tuned(
-    kernel: Kernel, call: Call, arch: int, clock: Callable[[Call], float] = seconds
+    kernel: Kernel,
+    call: Call,
+    arch: int,
+    clock: Callable[[Call], float] = seconds,
+    limit: float = math.inf,
 ) -> tuple[Row, float, float]:
     """The fastest row, its time and that of the row in force, in seconds.
+
+    No candidate is begun when ``limit`` seconds have gone by.
 
     Raises:
         BenchError: a candidate whose result differs.
     """
-    now = _launch.pick(kernel.name, arch)
+    now, end = _launch.pick(kernel.name, arch), time.monotonic() + limit
     expected = call().clone()
     before = clock(call)
     best, least = now, before
-    for row in candidates(now):
+    rows = nearest_first(now)
+    for number, row in enumerate(rows):
+        if time.monotonic() >= end:
+            say(f"tune: {kernel.name}: {number} of {len(rows)} candidates tried in {limit:g} s")
+            break
         if row == now or not clean(kernel, row, arch):
             continue
         with in_force(kernel.name, row, arch):
             require_close("tune", kernel.name, call(), expected, 0 if kernel.exact else CLOSE)
-            time = clock(call)
-        if time < least:
-            best, least = row, time
+            found = clock(call)
+        if found < least:
+            best, least = row, found
     return best, least, before
 
 
@@ -149,8 +175,11 @@ def line(name: str, arch: int, row: Row, least: float, before: float) -> str:
     return f"{text}  # {least * 1e6:.1f} us, before {before * 1e6:.1f}"
 
 
-def run(ops: list[str]) -> int:
+def run(ops: list[str], limit: float = math.inf) -> int:
     """Tune the kernels of the named operations (none: of all that have a call here).
+
+    Args:
+        limit: seconds after which a kernel's tuning begins no further candidate.
 
     Raises:
         BenchError: no GPU, or none that the launch table knows.
@@ -167,7 +196,6 @@ def run(ops: list[str]) -> int:
         if kernel.name in made and (not ops or kernel.name.partition(".")[0] in ops):
             say(f"tune: {kernel.name}")
             with fk.use_backend("triton"):
-                print(
-                    line(kernel.name, arch, *tuned(kernel, made[kernel.name](), arch)), flush=True
-                )
+                found = tuned(kernel, made[kernel.name](), arch, limit=limit)
+            print(line(kernel.name, arch, *found), flush=True)
     return 0

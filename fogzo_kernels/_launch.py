@@ -109,7 +109,16 @@ TABLE: dict[str, dict[int, Row]] = {
         90: _tile(128, 128, 128, 8, 4),
         100: _tile(128, 128, 128, 8, 4),
     },
-    "probe_matmul.group": _rows(_tile(64, 64, 64, 8, 3), _SMALL, sm_90=_tile(64, 64, 64, 4, 3)),
+    "probe_matmul.group.int8": _rows(_tile(64, 128, 64, 4, 3), _SMALL),
+    "probe_matmul.group.half": _rows(_tile(64, 128, 64, 4, 3), _SMALL),
+    "probe_matmul.group.float32": _rows(
+        _tile(64, 64, 64, 4, 3), _SMALL, sm_80=_tile(32, 64, 64, 4, 1)
+    ),
+    "probe_matmul.group.float8": {
+        INTERPRETER: _SMALL,
+        90: _tile(64, 128, 64, 4, 3),
+        100: _tile(64, 128, 64, 4, 3),
+    },
     "probe_matmul.flips": _rows(_tile(64, 64, 64, 8, 3), _SMALL, sm_90=_tile(64, 64, 64, 4, 3)),
 }
 

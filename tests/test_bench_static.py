@@ -250,6 +250,27 @@ def test_tuning_takes_the_fastest_clean_row_and_leaves_the_table(monkeypatch):
     )
 
 
+def test_tuning_begins_no_candidate_after_its_limit(monkeypatch, capsys):
+    import torch
+    from fogzo_bench import tune
+
+    from fogzo_kernels import _launch
+
+    row = _launch.TABLE["probe_matmul.group.int8"][90]
+    rows = tune.nearest_first(row)
+    assert rows[0] == row
+    assert rows[1] != row
+    assert len(rows) == len(list(tune.candidates(row)))
+    now = iter(range(100))
+    monkeypatch.setattr(tune.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(tune, "clean", lambda kernel, row, arch: True)
+    tried = []
+    kernel = _launch.Kernel("noise", None, ())
+    tune.tuned(kernel, lambda: torch.ones(3), 90, lambda call: tried.append(0) or 1.0, limit=4)
+    assert len(tried) == 3  # the row in force, and two of the three that the limit lets begin
+    assert "tune: noise: 3 of 9 candidates tried in 4 s" in capsys.readouterr().err
+
+
 def test_tuning_refuses_a_row_with_another_result(monkeypatch):
     import torch
     from fogzo_bench import tune

@@ -11,12 +11,12 @@ import triton.language as tl
 from .. import _array, _launch, _surrogate
 from .._check import View
 from .._triton import blocks
-from .._triton.grid import code_of, v_max_of, v_min_of, value_of
+from .._triton.grid import code_of, tanh_slope, v_max_of, v_min_of, value_of
 from .._types import Grid
 
 # numbers of fogzo_kernels._surrogate
 IDENTITY, CLIPPED, HARDTANH = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-APPROX_SIGN = tl.constexpr(4)
+TANH, APPROX_SIGN = tl.constexpr(3), tl.constexpr(4)
 
 
 @triton.jit
@@ -57,23 +57,31 @@ def fake_quantize_backward_kernel(
     scales,
     group,
     chunks,
+    limit,
     KIND: tl.constexpr,
     BITS: tl.constexpr,
     SURROGATE: tl.constexpr,
     WITH_SCALE: tl.constexpr,
+    LIMITED: tl.constexpr,
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
     LOOPS: tl.constexpr,
 ):
-    """grad * h'(x), and parts [scales, chunks]: sums of grad * t in float64."""
+    """grad * h'(x), and parts [scales, chunks]: sums of grad * t in float64.
+
+    LIMITED: -limit <= x <= limit is inside, in place of the grid's range.
+    """
     program = tl.program_id(0).to(tl.int64)
     number, exists, first, left = blocks.block_at(
         program, scales, group, chunks, ROWS, COLS, LOOPS, ALIGNED
     )
     inverse = blocks.inverse(tl.load(scale + number, exists, other=1.0))
-    v_min, v_max = v_min_of(KIND, BITS), v_max_of(KIND, BITS)
+    if LIMITED:
+        low, high = -limit, limit
+    else:
+        low, high = v_min_of(KIND, BITS), v_max_of(KIND, BITS)
     total = tl.zeros([ROWS, COLS], tl.float64)
     for loop in range(LOOPS):
         column = loop * COLS + tl.arange(0, COLS)[None, :]
@@ -81,13 +89,15 @@ def fake_quantize_backward_kernel(
         g = tl.load(grad + first + column, inside, other=0.0)
         x = tl.load(w + first + column, inside, other=0.0) * inverse
         value = tl.where(x != x, x, value_of(code_of(x, KIND, BITS), KIND, BITS))
-        within = (x >= v_min) & (x <= v_max)
+        within = (x >= low) & (x <= high)
         if SURROGATE == IDENTITY:
             passed = g
         elif SURROGATE == CLIPPED:
             passed = tl.where(within, g, 0.0)
         elif SURROGATE == HARDTANH:
             passed = tl.where((x >= -1.0) & (x <= 1.0), g, 0.0)
+        elif SURROGATE == TANH:
+            passed = g * tanh_slope(x)
         elif SURROGATE == APPROX_SIGN:
             passed = tl.where((x >= -1.0) & (x <= 1.0), g * (2.0 - 2.0 * tl.abs(x)), 0.0)
         else:  # trust
@@ -117,7 +127,7 @@ def scale_gradient_kernel(parts, out, chunks, divisor, BLOCK: tl.constexpr):
 _SIZES = {"scale": "*fp32", "scales": "i32", "group": "i32", "chunks": "i32"}
 _ROWS = {"KIND": 3, "BITS": 2, "ROWS": 1, "COLS": 4096, "ALIGNED": True}
 _WIDE = {"KIND": 2, "BITS": 8, "ROWS": 32, "COLS": 128, "ALIGNED": True}
-_BACK = {**_SIZES, "grad": "*fp32", "w": "*fp32", "out": "*fp32", "parts": "*fp64"}
+_BACK = {**_SIZES, "limit": "fp32", "grad": "*fp32", "w": "*fp32", "out": "*fp32", "parts": "*fp64"}
 KERNELS = (
     _launch.Kernel(
         "fake_quantize",
@@ -136,13 +146,15 @@ KERNELS = (
             _launch.Case(
                 name,
                 _BACK,
-                {**shape, "SURROGATE": surrogate, "WITH_SCALE": with_scale},
+                {**shape, "SURROGATE": surrogate, "WITH_SCALE": scale, "LIMITED": limited},
                 ("grad", "w", "out", "group"),
             )
-            for name, shape, surrogate, with_scale in (
-                ("clipped", {**_ROWS, "COLS": 1024}, 1, False),
-                ("clipped, scale", {**_ROWS, "COLS": 1024}, 1, True),
-                ("trust, groups, scale", {**_WIDE, "ROWS": 8}, 5, True),
+            for name, shape, surrogate, scale, limited in (
+                ("clipped", {**_ROWS, "COLS": 1024}, 1, False, False),
+                ("clipped, scale", {**_ROWS, "COLS": 1024}, 1, True, False),
+                ("trust, groups, scale", {**_WIDE, "ROWS": 8}, 5, True, False),
+                ("tanh, scale", {**_ROWS, "KIND": 0, "BITS": 1, "COLS": 1024}, 3, True, False),
+                ("clipped, groups, scale, limit", {**_WIDE, "ROWS": 8}, 1, True, True),
             )
         ),
     ),
@@ -162,12 +174,6 @@ KERNELS = (
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
-    if op == "fake_quantize_backward" and case is not None:
-        surrogate, _, *limit = case
-        if surrogate == "tanh":
-            return "it does not compute tanh"
-        if limit:
-            return "it takes no limit"
     return None
 
 
@@ -200,6 +206,7 @@ def fake_quantize_backward(
     needs_scale_grad: bool,
     view: View,
     out: Any,
+    limit: float | None = None,
 ) -> tuple[Any, Any]:
     _, backward, total = KERNELS
     device = w.device
@@ -229,6 +236,8 @@ def fake_quantize_backward(
         BITS=grid.code_bits,
         SURROGATE=_surrogate.number(surrogate),
         WITH_SCALE=needs_scale_grad,
+        LIMITED=limit is not None,
+        limit=limit or 0.0,
         **sizes,
     )
     if needs_scale_grad:

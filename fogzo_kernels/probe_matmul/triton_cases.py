@@ -93,9 +93,10 @@ def by_row(size: str) -> list[tuple[str, Kernel]]:
     found = []
     for row in dict.fromkeys(entry[4] for entry in OPERANDS.values()):
         names = [name for name, entry in OPERANDS.items() if entry[4] == row]
-        if size == "many":
+        if size != "few":
             cases = [tile_case(size, name) for name in names]
-            cases += [tile_case(size, "int8", row_sum=True)] if row == "int8" else []
+            row_sum = size == "many" and row == "int8"
+            cases += [tile_case(size, "int8", row_sum=True)] if row_sum else []
         else:
             cases = [tile_case(size, name, bits) for name in names for bits in (2, 8)]
             if row == "int8":
@@ -108,10 +109,8 @@ KERNELS: dict[str, Kernel] = dict(
     [
         *by_row("many"),
         *by_row("few"),
-        *(
-            tiles(size, "", *(tile_case(size, name) for name in ("int8", "bfloat16", "float32")))
-            for size in ("group", "flips")
-        ),
+        *by_row("group"),
+        tiles("flips", "", *(tile_case("flips", x) for x in ("int8", "bfloat16", "float32"))),
     ]
 )
 OPERAND = Kernel(

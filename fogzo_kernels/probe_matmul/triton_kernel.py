@@ -140,8 +140,8 @@ def stored(codes: Tensor | Packed | Flips) -> tuple[Tensor, int, tuple[int, ...]
 
 
 def kernel_of(size: str, name: str) -> Kernel:
-    """The product's kernel: few or many rows of x by its dtype, a group scale, or flips."""
-    row = f".{OPERANDS[name][4]}" if size in ("few", "many") else ""
+    """The product's kernel: few or many rows of x or a scale a group, by x's dtype, or flips."""
+    row = "" if size == "flips" else f".{OPERANDS[name][4]}"
     return TILES[f"probe_matmul.{size}{row}"]
 
 

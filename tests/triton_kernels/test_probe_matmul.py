@@ -86,12 +86,13 @@ def test_codes_and_packed_equal_float64(backend, number):
             check(got, x, codes, scale, grid, bias, x_scale)
 
 
-@pytest.mark.parametrize("rows", [8, 130], ids=["few", "many"])
+@pytest.mark.parametrize("size", ["few", "many", "group"])
 @pytest.mark.parametrize("dtype", ["float32", "int8", "bfloat16", "float16", "float8_e4m3fn"])
-def test_every_dtype_with_few_rows_and_with_many(backend, dtype, rows):
+def test_every_dtype_with_few_rows_with_many_and_with_groups(backend, dtype, size):
     """K of whole blocks, where few rows unpack the codes in the product."""
+    rows, granularity = 130 if size == "many" else 8, "group" if size == "group" else "channel"
     rng = np.random.default_rng(rows)
-    scale = torch.from_numpy(scales(rng, (18, 64), "channel"))
+    scale = torch.from_numpy(scales(rng, (18, 64), granularity))
     for grid in (GRIDS[0], fk.Grid("mid-rise", 2), fk.Grid("mid-tread", 4)):
         codes = torch.from_numpy(rng.integers(0, grid.levels, (2, 18, 64)).astype(np.uint8))
         for given in (packed(codes, grid.code_bits), codes):

@@ -75,10 +75,38 @@ def test_gradients_equal_the_reference(view, pair):
     assert_same(again, want, "grad_w alone")
 
 
-def test_tanh_is_refused_with_the_reason():
-    w = torch.ones(2, 4)
-    with (
-        fk.use_backend("triton"),
-        pytest.raises(RuntimeError, match="triton: it does not compute tanh"),
-    ):
-        fk.fake_quantize_backward(w, w, torch.tensor(1.0), fk.Grid("sign"), "tanh")
+@pytest.mark.parametrize("grid", [fk.Grid("ternary"), fk.Grid("mid-rise", 4)], ids=grid_id)
+@pytest.mark.parametrize("view", VIEWS[1:5], ids=str)
+def test_a_limit_takes_the_place_of_the_range(view, grid):
+    """Closed at the float32 nearest to the limit, in the mask and in the scale's slope."""
+    w, g, a = inputs(*view)
+    w = torch.where(w.isfinite() & (w.abs() < 1e30), w, 0.7)
+    limit = 0.99
+    flat, edge = w.view(w.shape[0], -1), np.float32(limit)
+    flat[:, 0], flat[:, 1] = float(edge), float(np.nextafter(-edge, np.float32(-9)))
+    a.view(-1)[0] = 1.0
+    named = {"grid": grid, "surrogate": "clipped", "limit": limit}
+    (got, slope), (want, exact) = both(lambda: fk.fake_quantize_backward(g, w, a, **named))
+    assert_same(got, want, "grad_w")
+    assert got.view(-1)[0] == g.view(-1)[0]
+    assert got.view(-1)[1] == 0
+    v = fk.fake_quantize(w, a, grid).abs().max() / a.min() + w.abs().max() / a.min()
+    rounding = w.numel() * 2.0**-53 * float(g.abs().sum() * v)
+    assert ((slope - exact).abs() <= 2.0**-23 * exact.abs() + rounding).all()
+
+
+def test_the_slope_of_tanh_has_the_bits_of_the_native_one():
+    """All of grid.h's operations in its order, from +-0 to where e is 0, with its remainder."""
+    x = torch.cat([torch.linspace(-45, 45, 3001), torch.from_numpy(ODD)])
+    call = (torch.full_like(x, 1.37), x, torch.tensor(1.0), fk.Grid("sign"), "tanh")
+    with fk.use_backend("triton"):
+        got, slope = fk.fake_quantize_backward(*call)
+    assert slope.shape == ()
+    want = 1.37 * x.double().cosh().pow(-2)
+    error = (got.double() - want).abs()
+    assert ((error <= 2.0**-20 * want.abs() + 1e-37) | x.isnan()).all()
+    assert torch.equal(got.isnan(), x.isnan())
+    if fk.why_not("cpu") is not None:
+        pytest.skip("no native module to compare with")
+    with fk.use_backend("cpu"):
+        assert_same(got, fk.fake_quantize_backward(*call)[0], "grad_w")
