@@ -125,7 +125,7 @@ def test_all_processes_get_the_gradient_of_the_whole_batch(case, results):
     kind, options = CASES[case]
     alone = train(make(), kind, options, slice(None))
     assert (first["losses"] - alone["losses"]).abs().max() <= 2 * LOSS_ERROR
-    assert first["mode"] == alone["mode"]
+    assert first["mode"] == alone["mode"] == options.get("probes_mode", "sequential")
 
 
 def test_probes_broadcast_no_buffers(results):

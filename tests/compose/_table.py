@@ -60,7 +60,8 @@ everywhere, so is G. `est.last.losses` are the averages, `est.last.loss` is the 
 `process_group=` names the processes where the wrapper is not part of the model. Inside `no_sync()`
 a call is refused: G would be made of gradients that differ. While probes run no buffers are
 broadcast. NSPSA leaves the quantized weights out of back-propagation: where it back-propagates to
-others, the wrapper needs `find_unused_parameters=True`.
+others, the wrapper needs `find_unused_parameters=True`. It has that in the table, and batched
+probes fall back because of it: without it they are batched.
 
 ## Memory
 
