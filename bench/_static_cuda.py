@@ -76,7 +76,9 @@ def tree() -> Path:
     built = []
     for cache in (SOURCE / "build").glob("*/CMakeCache.txt"):
         text = cache.read_text()
-        if f"FOGZO_CUDA_ARCHS:STRING={ARCHS}\n" in text and "FOGZO_CUDA:STRING=off\n" not in text:
+        others = ("FOGZO_CUDA:STRING=off\n", "FOGZO_CUDA_ON_HOST:BOOL=ON\n")
+        wanted = f"FOGZO_CUDA_ARCHS:STRING={ARCHS}\n" in text
+        if wanted and not any(other in text for other in others):
             built.append(cache.parent)
     return max(built, key=lambda path: path.stat().st_mtime, default=SOURCE / "build/cuda")
 

@@ -139,6 +139,14 @@ def test_only_the_first_call_is_checked_and_forwards_count_as_without():
     assert est.forwards == 10
 
 
+def test_a_repeat_that_gives_no_loss_is_refused():
+    model = make()
+    losses = iter([lambda: loss_of(model), lambda: model(torch.zeros(2, 4))])
+    text = "closure returned shape (2, 3) when it was repeated, expected a loss"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        FOGZO(model, check=True).backward(lambda: next(losses)())
+
+
 @pytest.mark.parametrize("misuse", ["backward", "zero_grad"])
 def test_a_repeat_that_touches_gradients_is_refused(misuse):
     model, count = make(), iter(range(9))

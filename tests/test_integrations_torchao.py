@@ -54,6 +54,18 @@ def test_tied_layers_get_one_scale():
     assert model[2].scale is model[0].scale
 
 
+def test_a_config_used_again_takes_the_weights_of_then():
+    config, layer = bridge.FogzoConfig(LSQ), nn.Linear(8, 8)
+    first = nn.Sequential(layer)
+    torchao.quantize_(first, config)
+    with torch.no_grad():
+        first[0].weight.mul_(2)
+    again = nn.Sequential(first[0].to_linear())
+    torchao.quantize_(again, config)
+    assert again[0].weight is first[0].weight
+    assert torch.equal(again[0].scale, 2 * first[0].scale)
+
+
 def test_it_refuses_by_name():
     with pytest.raises(TypeError, match="FogzoConfig: config is a dict, expected a QuantConfig"):
         bridge.FogzoConfig({"bits": 2})

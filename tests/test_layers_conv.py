@@ -163,6 +163,17 @@ def test_integers_and_rotations_work_on_patches(how, dims, options):
     torch.testing.assert_close(layer.weight.grad, wanted, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("how", ["fixed", "8", "quest", "quest 4"])
+def test_a_batch_may_be_empty(how, dims):
+    bits = int(how.split()[-1]) if how[-1].isdigit() else None
+    config = QuantConfig(bits=2, scale="quest" if "quest" in how else "fixed", act_bits=bits)
+    conv, layer, x = pair(dims, config, OPTIONS[3])
+    assert layer(x[:0]).shape == conv(x[:0]).shape
+    layer(x[:0]).sum().backward()
+    assert not layer.weight.grad.any()
+
+
 def test_state_text_and_refusals():
     layer = QuantConv2d(4, 8, 3, padding="same", config=QuantConfig(bits=2, act_bits=4))
     assert list(layer.state_dict()) == ["weight", "bias", "scale"]

@@ -310,6 +310,9 @@ def test_summary_and_text_name_learned_scales():
     rows = {row.name: row for row in fogzo.summary(model).rows}
     assert rows["0.weight"].scale == "stretched per channel"
     assert rows["0.alpha"].why == "alpha: learned, the weight's scale"
+    # 6 rows of 2 bytes of codes and one scale, which is not counted a second time
+    assert rows["0.weight"].bytes == 6 * 2 + 6 * 4
+    assert str(fogzo.summary(model)).endswith("1 quantized (36 bytes), 2 float (24 bytes)")
     assert "scale=stretched per channel, surrogate=clipped" in repr(model)
 
 

@@ -78,6 +78,26 @@ def test_of_a_model_partly_off_only_the_rest_is_probed(make, dtype):
     assert torch.equal(model.conv1d.weight.grad, twin.conv1d.weight.grad)
 
 
+@pytest.mark.parametrize("make", [fogzo.FOGZO, fogzo.NSPSA])
+@pytest.mark.parametrize("off", ["embedding", "head"])
+def test_a_tied_weight_that_one_layer_uses_as_it_is_is_not_probed(make, off):
+    """Probes would measure the quantized use alone, and G take the place of the whole gradient."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 8), nn.Linear(8, 9, bias=False))
+    model[2].weight = model[0].weight
+    fogzo.quantize_(model, QuantConfig(bits=2))
+    fogzo.disable_quantization(model[0] if off == "embedding" else model[2])
+    assert fogzo.summary(model).rows[0].grid == "mid-rise, 2 bits, disabled"
+    ids = torch.arange(9)
+    plain = copy.deepcopy(model)
+    F.cross_entropy(plain(ids), ids).backward()
+    est = make(model)
+    est.backward(lambda: F.cross_entropy(model(ids), ids))
+    assert list(est.last.flips) == ["1.weight"]
+    assert torch.equal(model[0].weight.grad, plain[0].weight.grad)
+    assert not torch.equal(model[1].weight.grad, plain[1].weight.grad)
+
+
 def test_the_state_remembers_it():
     off, on = (net(QuantConfig(bits=2)) for _ in range(2))
     fogzo.disable_quantization(off.head)

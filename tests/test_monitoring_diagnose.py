@@ -191,12 +191,21 @@ def test_a_closure_that_is_refused_leaves_nothing_behind(bad):
     trace.assert_same()
 
 
+def test_a_repeat_that_gives_no_loss_is_refused():
+    model, trace = prepared()
+    losses = iter([lambda: loss_of(model), lambda: 3.0])
+    with pytest.raises(TypeError, match="returned a float when it was repeated, expected a loss"):
+        quiet(model, lambda: next(losses)())
+    trace.assert_same()
+
+
 @pytest.mark.parametrize(
     ("model", "closure", "text"),
     [
         (3, None, "diagnose: model is a int, expected a torch.nn.Module"),
         (nn.Linear(2, 2), None, "FOGZO: model has no quantized weight"),
         (make(), 3, "FOGZO.backward: closure is a int, expected a closure of the forward pass"),
+        (fogzo.disable_quantization(make()), None, "model has disabled quantized layers alone"),
     ],
 )
 def test_arguments_of_another_kind_are_refused(model, closure, text):

@@ -71,6 +71,22 @@ def test_a_change_in_one_direction_is_none_and_back_after_a_rest_is_one():
     assert seen == [0, 0, 0, 0, 0, 1, 0, 1]
 
 
+def test_a_weight_that_is_switched_off_has_no_rate_and_begins_anew():
+    model = make()
+    rates = Oscillation(STE(model), momentum=1.0)
+    scale = model[0].scale[0].item()
+    for x in (-1.5, -0.5):
+        with torch.no_grad():
+            model[0].weight[0, 0] = x * scale
+        assert list(rates.see()) == ["0.weight", "1.weight"]
+    fogzo.disable_quantization(model[0])
+    with torch.no_grad():
+        model[0].weight[0, 0] = -1.5 * scale
+    assert list(rates.see()) == ["1.weight"]
+    fogzo.enable_quantization(model)
+    assert rates.see()["0.weight"] == 0  # what it did in between is no oscillation
+
+
 def test_it_changes_nothing_and_stays_on_its_device():
     model = make()
     before = {name: t.clone() for name, t in model.state_dict().items()}

@@ -26,6 +26,8 @@ def test_every_fault_applies_once_and_names_tests_that_exist():
                 continue
             file, _, rest = test.partition("::")
             text = (ROOT / file).read_text()
+            for module in re.findall(r"^from (\w+) import \*", text, re.M):
+                text += (ROOT / f"tests/{module}.py").read_text()
             for name in re.sub(r"\[.*", "", rest).split("::") if rest else []:
                 assert re.search(rf"\b(def|class) {name}\b", text), f"{mutant.name}: {test}"
 

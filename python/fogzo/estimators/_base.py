@@ -247,10 +247,14 @@ class Estimator(ABC):
             self._unused_checked = True
         if repeat is not None:
             self._gradients.seal()
-            repeat.check(self._call, forward, loss)
+            repeat.check(self._call, self._repeated(forward), loss)
             self._check_sealed("when it was repeated")
             self._repeat_checked = True
         return loss
+
+    def _repeated(self, forward: Forward) -> Forward:
+        """``forward`` for a repeat: what it returns is checked."""
+        return lambda: check_one(self._call, forward(), " when it was repeated")
 
     def _check_sealed(self, where: str) -> None:
         if not self._gradients.sealed():

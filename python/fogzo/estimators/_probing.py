@@ -152,9 +152,7 @@ class Probing(Estimator):
             "probes_mode": self.probes_mode,
         }
 
-    def _measure(
-        self, forward: Forward, guided: Guided, last: Last
-    ) -> tuple[Tensor, bool | None]:
+    def _measure(self, forward: Forward, guided: Guided, last: Last) -> tuple[Tensor, bool | None]:
         """Run the probes and note their figures in ``last``; the random state is left as found.
 
         Returns:

@@ -23,7 +23,8 @@ class QuantTarget:
     """A quantized weight: its layers take a probe's values in place of Q(W).
 
     Attributes:
-        form: of its perturbed weights, "packed" where integers are multiplied, else "values".
+        form: what its layers multiply in a probe, "packed" codes by integers, else float "values"
+            that each makes of its codes.
         act_bits: of the inputs in probes, of layers that have none of their own; None: floats.
         integers: whether some of its layers multiply integers in every forward.
         changes: whether some of them do in probes alone.
@@ -58,8 +59,11 @@ class QuantTarget:
 
     @property
     def enabled(self) -> bool:
-        """Whether it is quantized at all now: else a probe has nothing to perturb."""
-        return any(layer.enabled for layer in self.layers)
+        """Whether it is quantized now, wherever it is used.
+
+        Of a tied weight that one layer uses as W itself no probe sees the whole slope.
+        """
+        return all(layer.enabled for layer in self.layers)
 
     def latent(self) -> Tensor:
         """W as the operations take it: [N, K], in the space where its grid lies."""

@@ -115,8 +115,8 @@ class Last:
         probes_mode: "batched" where one forward ran all probes of the call, else "sequential".
         why_sequential: what kept them from it, where it was asked for; else None.
         float_probes: names of the perturbed weights that met float inputs in the probes: all, but
-            for layers with act_bits, or with probe_dtype="int8", where float parameters and
-            weights that the model reads through ``quantized_weight()`` remain.
+            for layers with act_bits, or with probe_dtype="int8", where embeddings, float parameters
+            and weights that the model reads through ``quantized_weight()`` remain.
     """
 
     # a plain step's

@@ -42,8 +42,8 @@ class FogzoConfig(AOBaseConfig):
     """
 
     config: QuantConfig | None = None
-    # by the id of a weight; the weight is kept, so that no other one gets its id
-    _seen: dict[int, tuple[Tensor, dict[str, Tensor]]] = field(
+    # by the id of a weight: it, so that no other one gets its id, its version, and its scale
+    _seen: dict[int, tuple[Tensor, int, dict[str, Tensor]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -65,9 +65,8 @@ def _quantize(module: nn.Module, config: FogzoConfig) -> nn.Module:
     weight = module.weight
     assert isinstance(weight, Tensor)
     how = given_config(op, config.config)
-    if id(weight) not in config._seen:
-        config._seen[id(weight)] = (
-            weight,
-            first_scale(weight, how, f"{type(module).__name__}.weight"),
-        )
-    return become_quantized(module, kind, how, config._seen[id(weight)][1])
+    seen = config._seen.get(id(weight))
+    if seen is None or seen[1] != weight._version:  # trained since: another scale
+        tensors = first_scale(weight, how, f"{type(module).__name__}.weight")
+        seen = config._seen[id(weight)] = weight, weight._version, tensors
+    return become_quantized(module, kind, how, seen[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, cast
 
 import torch
@@ -76,7 +77,8 @@ class QuantConv(QuantLayer, _ConvNd):
                 )
             )
         y = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        return y.view(len(x), -1, self.out_channels).transpose(1, 2).reshape(len(x), -1, *size)
+        by_patch = y.view(len(x), math.prod(size), self.out_channels)
+        return by_patch.transpose(1, 2).reshape(len(x), self.out_channels, *size)
 
     def _patches(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """[B, L, groups * K], one row a patch, and the output's sizes; L is their product."""

@@ -19,7 +19,8 @@ class Row:
         name: as in named_parameters(). shape: its shape.
         grid: grid and bits, "disabled" after them where that is so; "float" where not quantized.
         scale: scale rule and granularity, "" for a float one.
-        bytes: packed codes and scales, or the float parameter's own.
+        bytes: packed codes and scales, or the float parameter's own; 0 of a learned scale, which
+            its weight counts.
         inputs: bits that its layers' inputs are quantized to, "" where they stay float.
         why: why it stayed float, "" for a quantized one.
     """
@@ -83,6 +84,7 @@ def summary(model: nn.Module) -> Summary:
     """
     check_model("summary", model)
     layout = Layout(model)
+    counted = layout.learned_scales()
     quantized = dict(layout.quantized())
     rows = []
     for name, parameter in layout.parameters.items():
@@ -91,7 +93,7 @@ def summary(model: nn.Module) -> Summary:
             rows.append(_quantized_row(name, shape, quantized[name]))
             continue
         why = layout.why_float(layout.holders[id(parameter)][0])
-        size = parameter.numel() * parameter.element_size()
+        size = 0 if id(parameter) in counted else parameter.numel() * parameter.element_size()
         rows.append(
             Row(name, shape, "float", "", size, why or "not selected by filter_fn or overrides")
         )
@@ -108,5 +110,5 @@ def _quantized_row(name: str, shape: tuple[int, ...], layers: list[QuantLayer]) 
     scale = f"{config.scale} per {config.granularity}{group}"
     act_bits = next((each.act_bits for each in layers if each.act_bits is not None), None)
     inputs = {1: "1 bit", None: ""}.get(act_bits, f"{act_bits} bits")
-    off = "" if layer.enabled else ", disabled"
+    off = "" if all(each.enabled for each in layers) else ", disabled"
     return Row(name, shape, grid.kind + bits + off, scale, size, inputs=inputs)

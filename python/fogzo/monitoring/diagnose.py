@@ -59,6 +59,9 @@ def diagnose(
         warnings.simplefilter("ignore")  # the verdicts say it
         options: dict[str, Any] = {"seed": seed, "noise": noise, "allow_unused": True}
         est = FOGZO(model, probes=probes, gamma=gamma, **options)
+        if not any(target.enabled for target in est._targets):
+            got = "has disabled quantized layers alone"
+            _check.fail("diagnose", "model", got, "fogzo.enable_quantization(model) first")
         along = FOGZO(model, gamma=0.0, **options)
         differs = _repeated(est, model, closure, batch)
         for each in (est, along):
@@ -84,7 +87,7 @@ def _repeated(est: FOGZO, model: nn.Module, closure: Any, batch: Any) -> tuple[f
     with est._no_steps:
         repeat.keep()
         loss = est._forward(forward)
-        return repeat.differs(forward, loss)
+        return repeat.differs(est._repeated(forward), loss)
 
 
 class _Untouched:

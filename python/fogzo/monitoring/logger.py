@@ -192,6 +192,8 @@ class _Figures:
 
 
 def _opened(path: Path, resume: bool, calls: int) -> Any:
+    if path.is_dir():
+        _check.fail("Logger", "path", f"is the folder {path}", "a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size:
         if not resume:

@@ -54,9 +54,14 @@ class Oscillation:
 
         Returns:
             {name: rate}, 0-dim float32 in [0, 1] on the weight's device; 0 after the first call.
+            Weights whose quantization is off are left out.
         """
         for target in self._targets:
             name = target.name
+            if not target.enabled:  # W has no codes: it begins anew when it is switched on
+                for kept in (self._codes, self._direction, self._rates):
+                    kept.pop(name, None)
+                continue
             codes = target.unperturbed().codes
             assert isinstance(codes, Tensor)
             before = self._codes.get(name)
