@@ -29,7 +29,12 @@ EDGES = ("x_scale", "scale", "bias")  # a number a row or a column
 
 
 def tile_case(
-    size: str, name: str, bits: int = 0, split: bool = False, row_sum: bool = False
+    size: str,
+    name: str,
+    bits: int = 0,
+    split: bool = False,
+    row_sum: bool = False,
+    groups: bool = False,
 ) -> Case:
     """The product of one kind of x with operands (bits 0) or packed codes."""
     short, dot, _, tensor, _ = OPERANDS[name]
@@ -37,7 +42,7 @@ def tile_case(
     flips = size == "flips"
     constants: dict[str, Any] = {
         "BITS": bits, "MUL": 2, "ADD": -3, "UNIT": 0.5, "ROW_SUM": row_sum,
-        "SCALE": 2 if size == "group" else 1, "X_SCALE": scaled, "BIAS": True, "SPLIT": split,
+        "SCALE": 2 if groups else 1, "X_SCALE": scaled, "BIAS": True, "SPLIT": split,
         "FLIPS": 16 if flips else 0, "DOT": dot,
         **({} if scaled else {"x_scale": None}),
         **({} if flips else {**dict.fromkeys(FLIP_POINTERS), "flip_sides": 1}),
@@ -50,7 +55,7 @@ def tile_case(
     }  # fmt: skip
     types = {key: kind for key, kind in types.items() if key not in constants}
     about = f"{name} x, {f'{bits}-bit codes' if bits else 'operands'}"
-    about += ", K split" * split + ", sums of x" * row_sum
+    about += ", K split" * split + ", sums of x" * row_sum + ", groups" * (groups and flips)
     # Flips are found by their numbers, and gather the columns of x.
     narrow = (*EDGES, "x", *FLIP_POINTERS) if flips else EDGES
     return Case(about, types, constants, ALIGNED, narrow=narrow, tensor=tensor)
@@ -94,7 +99,7 @@ def by_row(size: str) -> list[tuple[str, Kernel]]:
     for row in dict.fromkeys(entry[4] for entry in OPERANDS.values()):
         names = [name for name, entry in OPERANDS.items() if entry[4] == row]
         if size != "few":
-            cases = [tile_case(size, name) for name in names]
+            cases = [tile_case(size, name, groups=size == "group") for name in names]
             row_sum = size == "many" and row == "int8"
             cases += [tile_case(size, "int8", row_sum=True)] if row_sum else []
         else:
@@ -110,7 +115,12 @@ KERNELS: dict[str, Kernel] = dict(
         *by_row("many"),
         *by_row("few"),
         *by_row("group"),
-        tiles("flips", "", *(tile_case("flips", x) for x in ("int8", "bfloat16", "float32"))),
+        tiles(
+            "flips",
+            "",
+            *(tile_case("flips", name) for name in ("int8", "bfloat16", "float32")),
+            *(tile_case("flips", name, groups=True) for name in ("int8", "float32")),
+        ),
     ]
 )
 OPERAND = Kernel(
