@@ -91,7 +91,8 @@ def check(name: str, source: Path, *, native: bool) -> None:
         raise SystemExit(f"package: _cpu in the wheel: {not native}, expected {native}")
     if not native and "no C++ compiler" not in log:
         raise SystemExit(f"package: expected a word on the missing compiler:\n{log[-3000:]}")
-    limit = CUDA_LIMIT_S if any(file.startswith("fogzo_kernels/_cuda") for file in inside) else LIMIT_S
+    with_cuda = any(file.startswith("fogzo_kernels/_cuda") for file in inside)
+    limit = CUDA_LIMIT_S if with_cuda else LIMIT_S
     if seconds > limit:
         raise SystemExit(f"package: installing took {seconds:.0f} s, expected at most {limit}")
     said = run(python, "-c", USE)
