@@ -99,7 +99,7 @@ def test_scalars_in_memory_give_the_bits_of_host_numbers(gamma):
     sign = fk.Grid("sign")
     got, _ = perturb.perturb_quantize(
         (None, None), False, w=w, grad=g, scale=a, grid=sign, form="values", sides=2,
-        capacity=None, **scalars,
+        capacity=None, shape=(4, 3, 256), **scalars,
     )  # fmt: skip
     place = {**WHERE, "tensor": 7, "first_probe": 1, "gamma": gamma}
     with fk.use_backend("reference"):
