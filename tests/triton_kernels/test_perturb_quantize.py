@@ -97,13 +97,13 @@ def test_scalars_in_memory_give_the_bits_of_host_numbers(gamma):
         "draw": Draw("hardtanh", "published", seed, step, 7, 1, 2, 0, 256),
     }
     sign = fk.Grid("sign")
+    place = {**WHERE, "tensor": 7, "first_probe": 1, "gamma": gamma}
+    with fk.use_backend("reference"):
+        want = fk.perturb_quantize(w, g, a, sign, "hardtanh", probes=2, **place)
     got, _ = perturb.perturb_quantize(
         (None, None), False, w=w, grad=g, scale=a, grid=sign, form="values", sides=2,
         capacity=None, shape=(4, 3, 256), **scalars,
     )  # fmt: skip
-    place = {**WHERE, "tensor": 7, "first_probe": 1, "gamma": gamma}
-    with fk.use_backend("reference"):
-        want = fk.perturb_quantize(w, g, a, sign, "hardtanh", probes=2, **place)
     assert_same(got, want)
     d = torch.tensor([0.5, 2.0])
     with fk.use_backend("reference"):
