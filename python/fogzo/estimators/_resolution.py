@@ -31,16 +31,16 @@ class ResolutionWatch:
 
     def see(self, last: Last) -> None:
         """Count one step's probes."""
-        losses = last.losses
-        if self._warned or not len(losses):
+        losses = last._losses
+        if self._warned or not losses:
             return
         self._dtype = last.loss.dtype
         last._when_read = self.warn
-        if readable(losses):
-            self._see_on_host(losses.tolist(), eps_of(self._dtype))
+        if all(readable(loss) for loss in losses):
+            self._see_on_host([loss.item() for loss in losses], eps_of(self._dtype))
             return
         if self._state is None:
-            self._state = losses.new_tensor([0.0, 0.0, math.nan])
+            self._state = last.losses.new_tensor([0.0, 0.0, math.nan])
         run, largest_so_far, found = self._state.unbind()
         now = last.resolution.amax()
         low_now = now < ENOUGH
@@ -48,10 +48,10 @@ class ResolutionWatch:
         largest_so_far.copy_(torch.where(low_now, torch.maximum(largest_so_far, now), 0))
         found.copy_(torch.where(found.isnan() & (run >= STEPS), largest_so_far, found))
 
-    def _see_on_host(self, losses: list[list[float]], eps: float) -> None:
+    def _see_on_host(self, losses: list[float], eps: float) -> None:
         """The same by plain numbers, which take less time than torch's operations."""
         largest = 0.0
-        for a, b in losses:
+        for a, b in zip(losses[::2], losses[1::2], strict=True):
             unit = eps * max(abs(a), abs(b))
             # losses that are 0 or not finite are not low
             largest = max(largest, abs(a - b) / unit if math.isfinite(a - b) and unit else math.inf)
