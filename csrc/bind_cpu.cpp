@@ -42,6 +42,12 @@ int hadamard(Address x, Address rotated, int64_t rows, int64_t cols, int64_t blo
     return fogzo_cpu_hadamard(in<float>(x), out<float>(rotated), rows, cols, block, threads);
 }
 
+int hadamard_quantize(Address w, Address values, Address codes, Address scale, int64_t rows, int64_t cols,
+                      double multiple, int grid, int bits, int threads) {
+    return fogzo_cpu_hadamard_quantize(in<float>(w), out<float>(values), out<uint8_t>(codes), out<float>(scale), rows,
+                                       cols, multiple, grid, bits, threads);
+}
+
 int fake_quantize(Address w, Address scale, Address values, int64_t rows, int64_t cols, int64_t scale_rows,
                   int64_t scale_cols, int grid, int bits, int threads) {
     return fogzo_cpu_fake_quantize(in<float>(w), in<float>(scale), out<float>(values), rows, cols, scale_rows,
@@ -50,10 +56,10 @@ int fake_quantize(Address w, Address scale, Address values, int64_t rows, int64_
 
 int fake_quantize_backward(Address grad, Address w, Address scale, Address grad_w, Address grad_scale, int64_t rows,
                            int64_t cols, int64_t scale_rows, int64_t scale_cols, int grid, int bits, int surrogate,
-                           int threads) {
+                           float limit, int threads) {
     return fogzo_cpu_fake_quantize_backward(in<float>(grad), in<float>(w), in<float>(scale), out<float>(grad_w),
                                             out<float>(grad_scale), rows, cols, scale_rows, scale_cols, grid, bits,
-                                            surrogate, threads);
+                                            surrogate, limit, threads);
 }
 
 int whitened_norm(const std::vector<Address>& grads, const std::vector<Address>& scales,
@@ -145,6 +151,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("pack", pack, Release());
     m.def("unpack", unpack, Release());
     m.def("hadamard", hadamard, Release());
+    m.def("hadamard_quantize", hadamard_quantize, Release());
     m.def("fake_quantize", fake_quantize, Release());
     m.def("fake_quantize_backward", fake_quantize_backward, Release());
     m.def("whitened_norm", whitened_norm, Release());

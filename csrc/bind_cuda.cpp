@@ -67,10 +67,10 @@ int fake_quantize(Address w, Address scale, Address values, int64_t rows, int64_
 
 int fake_quantize_backward(Address grad, Address w, Address scale, Address grad_w, Address grad_scale,
                            Address workspace, int64_t workspace_bytes, int64_t rows, int64_t cols, int64_t scale_rows,
-                           int64_t scale_cols, int grid, int bits, int surrogate, Address stream) {
+                           int64_t scale_cols, int grid, int bits, int surrogate, float limit, Address stream) {
     return fogzo_cuda_fake_quantize_backward(in<float>(grad), in<float>(w), in<float>(scale), out<float>(grad_w),
                                              out<float>(grad_scale), out<void>(workspace), workspace_bytes, rows, cols,
-                                             scale_rows, scale_cols, grid, bits, surrogate, out<void>(stream));
+                                             scale_rows, scale_cols, grid, bits, surrogate, limit, out<void>(stream));
 }
 
 int whitened_norm(const std::vector<Row>& rows, int kind, Address norm, Address workspace, int64_t workspace_bytes,

@@ -192,9 +192,9 @@ def slope(x: Any, surrogate: str, kind: str, b: int | None) -> Any:
     return (abs(value(x, kind, b) - x) <= 0.5).astype(f32)
 
 
-def scale_slope(x: Any, kind: str, b: int | None) -> Any:
+def scale_slope(x: Any, kind: str, b: int | None, limit: float | None = None) -> Any:
     """t of the scale gradient, float64."""
-    low, high, _, _ = levels(kind, b)
+    low, high = levels(kind, b)[:2] if limit is None else (-f32(limit), f32(limit))
     v, wide = value(x, kind, b).astype(np.float64), x.astype(np.float64)
     return np.where((x >= low) & (x <= high), v - wide, v)
 

@@ -155,6 +155,32 @@ def test_scale_gradient_equals_float64(backend, grid, granularity):
     assert (abs(got.numpy() - want) <= bound + 1e-30).all()
 
 
+@pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
+@pytest.mark.parametrize("grid", [fk.Grid("ternary"), fk.Grid("mid-rise", 4)], ids=grid_id)
+def test_a_limit_takes_the_place_of_the_range(backend, grid, granularity):
+    """Closed at the float32 nearest to the limit, in the mask and in the scale's slope."""
+    rng = np.random.default_rng(6)
+    w = finite(rng, (4, 86), 2.0)
+    grad, scale = finite(rng, w.shape), scales(rng, w.shape, granularity)
+    scale[(0,) if scale.ndim else ()] = 1.0  # all of row 0
+    limit, edge = 0.99, np.float32(0.99)
+    w[0, :4] = edge, -edge, np.nextafter(edge, np.float32(9)), np.nextafter(-edge, np.float32(-9))
+    arrays = [torch.from_numpy(a) for a in (grad, w, scale)]
+    got, slope = taken(fk.fake_quantize_backward, *arrays, grid, "clipped", limit=limit)
+    x, _ = oracle.bins(w, scale)
+    assert_same(got.numpy(), np.where(abs(x) <= edge, grad, np.float32(0)).reshape(w.shape))
+    assert (got[0, :4] == torch.from_numpy(grad)[0, :4]).tolist() == [True, True, False, False]
+    terms = grad.astype(np.float64) * oracle.scale_slope(x, grid.kind, grid.bits, limit)
+    per_scale = terms.reshape(*scale.shape[:2], -1) if scale.ndim == 3 else terms
+    share = math.sqrt(w.size * max(1, 2 ** (grid.code_bits - 1) - 1))
+    axis = None if scale.ndim == 0 else -1
+    want, size = (sums.reshape(scale.shape) for sums in (
+        per_scale.sum(axis) / share, abs(per_scale).sum(axis) / share
+    ))  # fmt: skip
+    # value - x rounds once in float32, the sum in float64
+    assert (abs(slope.numpy() - want) <= 2.0**-22 * size + 1e-30).all()
+
+
 def test_scale_gradient_equals_autograd_through_the_lsq_rule(backend):
     """float64 autograd of a * (stop(value(x) - x) + clamp(x)) with respect to a."""
     rng = np.random.default_rng(9)

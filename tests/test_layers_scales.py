@@ -318,9 +318,9 @@ def test_summary_and_text_name_learned_scales():
 
 def test_a_limit_is_for_the_clipped_surrogate():
     arrays = torch.ones(1, 4), torch.ones(1, 4), torch.tensor(1.0)
-    for limit, surrogate in ((0.0, "clipped"), (1.5, "identity")):
-        text = f"limit is {limit} with surrogate '{surrogate}', expected a number over 0, and"
+    for limit, surrogate in ((0.0, "clipped"), (1e-46, "clipped"), (1.5, "identity")):
+        text = f"limit is {limit} with surrogate '{surrogate}', expected a float32 number over 0"
         with pytest.raises(ValueError, match=text):
             fk.fake_quantize_backward(*arrays, fk.Grid("ternary"), surrogate, limit=limit)
-    with pytest.raises(ValueError, match="limit is -1.0, expected a number over 0"):
+    with pytest.raises(ValueError, match="limit is -1.0, expected a float32 number over 0"):
         fk.fake_quantize_backward(*arrays, fk.Grid("ternary"), "clipped", limit=-1.0)

@@ -81,7 +81,7 @@ def test_reference_touches_torch_and_the_shared_reference(stem):
 
 
 def test_shared_reference_touches_nothing_else():
-    shared = ("_reference", "_types", "_surrogate", "_tables")
+    shared = ("_reference", "_types", "_surrogate", "_scale", "_tables")
     for path in (KERNELS / "_reference").glob("*.py"):
         assert outside(imports(path), "torch", *(f"fogzo_kernels.{n}" for n in shared)) == []
 
@@ -99,7 +99,7 @@ def test_native_touches_pointers_and_sizes(stem):
     path = KERNELS / stem / "native.py"
     if not path.exists():
         pytest.skip(f"{stem} has no native kernel")
-    shared = ("_native", "_array", "_check", "_surrogate", "_types", "_tables")
+    shared = ("_native", "_array", "_check", "_surrogate", "_scale", "_types", "_tables")
     names = tuple(f"fogzo_kernels.{name}" for name in shared)
     assert outside(imports(path, top_only=True), *names) == []
     assert touches(imports(path), "numpy", "triton", "torch.nn", "torch.autograd") == []

@@ -102,7 +102,8 @@ extern "C" int fogzo_cpu_fake_quantize(const float* w, const float* scale, float
 
 extern "C" int fogzo_cpu_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w,
                                                 float* grad_scale, int64_t rows, int64_t cols, int64_t scale_rows,
-                                                int64_t scale_cols, int kind, int bits, int surrogate, int threads) {
+                                                int64_t scale_cols, int kind, int bits, int surrogate, float limit,
+                                                int threads) {
     const View view = {rows, cols, scale, scale_rows, scale_cols};
     const int status = check(view, kind, bits);
     if (status != FOGZO_OK) {
@@ -114,13 +115,16 @@ extern "C" int fogzo_cpu_fake_quantize_backward(const float* grad, const float* 
     if (!surrogate_fits(kind, surrogate, kPublished)) {
         return FOGZO_BAD_PAIR;
     }
+    if (!is_limit(limit, surrogate)) {
+        return FOGZO_BAD_LIMIT;
+    }
     if (view.size() == 0) {
         return FOGZO_OK;
     }
     if (grad == nullptr || w == nullptr || grad_w == nullptr) {
         return FOGZO_NULL_POINTER;
     }
-    const Backward job = {view, make_grid(kind, bits), surrogate, grad, w, grad_w, *kernels().fake};
+    const Backward job = {view, limited(make_grid(kind, bits), limit), surrogate, grad, w, grad_w, *kernels().fake};
     if (grad_scale != nullptr) {
         job.with_scale_gradient(grad_scale, threads);
         return FOGZO_OK;

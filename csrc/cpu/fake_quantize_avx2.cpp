@@ -16,13 +16,13 @@ struct Bounds {
     __m256 shift;
     __m256 low;
     __m256 high;
-    __m256 v_min;
-    __m256 v_max;
+    __m256 least;
+    __m256 most;
 };
 
 inline Bounds bounds_of(const Grid& grid) {
-    return {_mm256_set1_ps(grid.shift), _mm256_set1_ps(grid.low), _mm256_set1_ps(grid.high), _mm256_set1_ps(grid.v_min),
-            _mm256_set1_ps(grid.v_max)};
+    return {_mm256_set1_ps(grid.shift), _mm256_set1_ps(grid.low), _mm256_set1_ps(grid.high), _mm256_set1_ps(grid.least),
+            _mm256_set1_ps(grid.most)};
 }
 
 // NaN gives NaN: minimum and maximum return their second operand where one is NaN. Rounding by
@@ -95,7 +95,7 @@ template <int surrogate, bool sign> inline __m256 slope_times(__m256 grad, __m25
         return grad;
     }
     if constexpr (surrogate == kClipped) {
-        return _mm256_and_ps(inside(x, b.v_min, b.v_max), grad);
+        return _mm256_and_ps(inside(x, b.least, b.most), grad);
     }
     if constexpr (surrogate == kTrust) {
         const __m256 distance = magnitude(_mm256_sub_ps(value_at<sign>(x, b), x));
@@ -141,7 +141,7 @@ double backward_as(const Weights& run, const Grid& grid, float* grad_w) {
         const __m256 grad = _mm256_loadu_ps(run.grad + i);
         if constexpr (with_sum) {
             const __m256 value = value_at<sign>(x, bounds);
-            const __m256 within = inside(x, bounds.v_min, bounds.v_max);
+            const __m256 within = inside(x, bounds.least, bounds.most);
             sums.add(grad, _mm256_blendv_ps(value, _mm256_sub_ps(value, x), within));
         }
         _mm256_storeu_ps(grad_w + i, slope_times<surrogate, sign>(grad, x, bounds));

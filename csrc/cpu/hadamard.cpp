@@ -1,27 +1,11 @@
-#include <cmath>
+#include "hadamard.h"
+
 #include <cstring>
 
 #include "fogzo/cpu.h"
-#include "kernels.h"
 #include "view.h"
 
 using namespace fogzo;
-
-namespace {
-
-// Full blocks, then the powers of two of the remainder, largest first.
-void rotate_row(float* x, int64_t cols, int64_t block) {
-    const HadamardKernels& kernel = *kernels().hadamard;
-    int64_t m = block;
-    for (int64_t at = 0; at < cols; at += m) {
-        while (m > cols - at) {
-            m /= 2;
-        }
-        kernel.rotate(x + at, m, static_cast<float>(1.0 / std::sqrt(static_cast<double>(m))));
-    }
-}
-
-}  // namespace
 
 extern "C" int fogzo_cpu_hadamard(const float* x, float* out, int64_t rows, int64_t cols, int64_t block, int threads) {
     const float one = 1.0f;
@@ -39,13 +23,14 @@ extern "C" int fogzo_cpu_hadamard(const float* x, float* out, int64_t rows, int6
     if (x == nullptr || out == nullptr) {
         return FOGZO_NULL_POINTER;
     }
+    const HadamardKernels& kernel = *kernels().hadamard;
     each_range(rows, threads, [&](int64_t first, int64_t last) {
         for (int64_t r = first; r < last; ++r) {
             float* row = out + r * cols;
             if (out != x) {
                 std::memcpy(row, x + r * cols, sizeof(float) * static_cast<size_t>(cols));
             }
-            rotate_row(row, cols, block);
+            rotate_row(kernel, row, cols, block);
         }
     });
     return FOGZO_OK;

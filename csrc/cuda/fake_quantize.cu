@@ -63,7 +63,7 @@ extern "C" int64_t fogzo_cuda_fake_quantize_backward_workspace(int64_t rows, int
 extern "C" int fogzo_cuda_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w,
                                                  float* grad_scale, void* workspace, int64_t workspace_bytes,
                                                  int64_t rows, int64_t cols, int64_t scale_rows, int64_t scale_cols,
-                                                 int kind, int bits, int surrogate, void* stream) {
+                                                 int kind, int bits, int surrogate, float limit, void* stream) {
     const int status = check(rows, cols, scale, scale_rows, scale_cols, kind, bits);
     if (status != FOGZO_OK) {
         return status;
@@ -73,6 +73,9 @@ extern "C" int fogzo_cuda_fake_quantize_backward(const float* grad, const float*
     }
     if (!surrogate_fits(kind, surrogate, kPublished)) {
         return FOGZO_BAD_PAIR;
+    }
+    if (!is_limit(limit, surrogate)) {
+        return FOGZO_BAD_LIMIT;
     }
     const int64_t count = rows * cols;
     if (count == 0) {
@@ -93,7 +96,7 @@ extern "C" int fogzo_cuda_fake_quantize_backward(const float* grad, const float*
         return FOGZO_NULL_POINTER;
     }
     const Chunks chunks = chunks_of(rows, cols, scales);
-    const Grid grid = make_grid(kind, bits);
+    const Grid grid = limited(make_grid(kind, bits), limit);
     const double share = sqrt(static_cast<double>(count) * positive_levels(grid));
     const BackwardJob job = {grad,
                              w,

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from .. import _array, _launch
-from .._reference.scale import MIN_DYNAMIC_SCALE, MIN_SCALE, mean_factor, multiple
+from .._scale import MIN_DYNAMIC_SCALE, MIN_SCALE, mean_factor, multiple
 from .._triton import blocks
 from .._triton.scale import MAX, MEAN, RANGE, ROOT, row_max, scale_of
 from .._types import Grid

@@ -7,6 +7,8 @@ from typing import Any
 from .. import _check, _dispatch, _outputs, _surrogate
 from .._types import Grid
 
+SMALLEST = 2.0**-149  # of float32
+
 
 @_dispatch.operation
 def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
@@ -106,10 +108,10 @@ def fake_quantize_backward(
         surrogate = grid.default_surrogate
     _surrogate.check(op, surrogate, grid=grid)
     if limit is not None:
-        limit = _check.number(op, "limit", limit, 0.0, float("inf"), "a number over 0")
-        if limit == 0 or surrogate != "clipped":
+        limit = _check.number(op, "limit", limit, 0.0, float("inf"), "a float32 number over 0")
+        if limit < SMALLEST or surrogate != "clipped":
             got = f"is {limit!r} with surrogate {surrogate!r}"
-            _check.fail(op, "limit", got, "a number over 0, and surrogate 'clipped'")
+            _check.fail(op, "limit", got, "a float32 number over 0, and surrogate 'clipped'")
     limited = {} if limit is None else {"limit": limit}
     if out is not None:
         _outputs.out(op, out, v.shape, "float32")

@@ -10,10 +10,6 @@ from .._types import Grid
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
-    if op == "fake_quantize_backward" and case is not None:
-        _, _, *limit = case
-        if limit:
-            return "it takes no limit"
     return None
 
 
@@ -61,6 +57,7 @@ def _backward(
     needs_scale_grad: bool,
     view: View,
     out: Any,
+    limit: float | None = None,
 ) -> tuple[Any, Any]:
     kept: list[Any] = []  # copies must outlive the launch
     result = out[0] if out is not None else None
@@ -86,6 +83,7 @@ def _backward(
         grid.number,
         grid.code_bits,
         _surrogate.number(surrogate),
+        limit or 0.0,
         at.last,
     )
     _native.raise_on("fake_quantize_backward", at.name, status)

@@ -11,7 +11,7 @@ import triton.language as tl
 from .. import _array
 from .._check import View
 from .._launch import Case, Kernel
-from .._reference.scale import MIN_SCALE, multiple
+from .._scale import MIN_SCALE, multiple
 from .._triton.butterfly import rotate_rows
 from .._triton.grid import code_of, value_of
 from .._triton.scale import ROOT, scale_of

@@ -331,9 +331,7 @@ FEATURES: dict[str, Feature] = {
     "tied weights": Feature(tied),
     "sign weights, absmean scales": Feature(with_config(grid="sign", scale="absmean")),
     "4 bits, groups, absmax scales": Feature(
-        with_config(
-            grid="mid-tread", bits=4, scale="absmax", granularity="group", group_size=8
-        )
+        with_config(grid="mid-tread", bits=4, scale="absmax", granularity="group", group_size=8)
     ),
     "lsq scales": Feature(with_config(scale="lsq")),
     "stretched scales": Feature(with_config(scale="stretched")),

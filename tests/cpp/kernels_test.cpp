@@ -161,10 +161,10 @@ ScaleGradient expected_scale_gradient(const Call& call, const Arrays& a, const G
     return wanted;
 }
 
-void test_scale_gradient(const Shape& s, int kind, int bits, int surrogate) {
+void test_scale_gradient(const Shape& s, int kind, int bits, int surrogate, float limit) {
     const Call call = {s, kind, bits, surrogate, 0, 0, 1, 1, 0, 0.0, 1.0f};
     const Arrays a = arrays_for(call);
-    const ScaleGradient wanted = expected_scale_gradient(call, a, make_grid(kind, bits));
+    const ScaleGradient wanted = expected_scale_gradient(call, a, limited(make_grid(kind, bits), limit));
     const int64_t scales = s.scale_rows * s.scale_cols;
     Guarded<float> first(scales);
     for (const char* isa : {"scalar", "auto"}) {
@@ -175,7 +175,7 @@ void test_scale_gradient(const Shape& s, int kind, int bits, int surrogate) {
             std::memcpy(grad_w.data(), a.grad.data(), sizeof(float) * a.grad.size());  // grad_w may be grad
             CHECK(fogzo_cpu_fake_quantize_backward(grad_w.data(), a.w.data(), a.scale.data(), grad_w.data(),
                                                    grad_scale.data(), s.rows, s.cols, s.scale_rows, s.scale_cols, kind,
-                                                   bits, surrogate, threads) == FOGZO_OK);
+                                                   bits, surrogate, limit, threads) == FOGZO_OK);
             bool right = grad_scale.intact();
             for (int64_t k = 0; k < scales; ++k) {
                 const size_t at = static_cast<size_t>(k);
@@ -191,13 +191,13 @@ void test_scale_gradient(const Shape& s, int kind, int bits, int surrogate) {
     }
 }
 
-void test_fake(const Shape& s, int kind, int bits, int surrogate) {
+void test_fake(const Shape& s, int kind, int bits, int surrogate, float limit) {
     const Call call = {s, kind, bits, surrogate, 0, 0, 1, 1, 0, 0.0, 1.0f};
     Arrays a = arrays_for(call);
     a.w[0] = std::nanf("");
     a.w[a.w.size() / 2] = -0.0f;
     a.w[a.w.size() - 1] = HUGE_VALF;
-    const Grid grid = make_grid(kind, bits);
+    const Grid grid = limited(make_grid(kind, bits), limit);
     for (const char* isa : {"scalar", "auto"}) {
         CHECK(fogzo_cpu_set_isa(isa) == FOGZO_OK);
         for (const int threads : {1, 2}) {
@@ -207,7 +207,7 @@ void test_fake(const Shape& s, int kind, int bits, int surrogate) {
                                           s.scale_cols, kind, bits, threads) == FOGZO_OK);
             CHECK(fogzo_cpu_fake_quantize_backward(a.grad.data(), a.w.data(), a.scale.data(), grad_w.data(), nullptr,
                                                    s.rows, s.cols, s.scale_rows, s.scale_cols, kind, bits, surrogate,
-                                                   threads) == FOGZO_OK);
+                                                   limit, threads) == FOGZO_OK);
             bool right = out.intact() && grad_w.intact();
             for (int64_t i = 0; i < out.size(); ++i) {
                 const float scale = scale_of(call, a, i / s.cols, i % s.cols);
@@ -286,8 +286,12 @@ void test_kernels() {
                 ++turn;
             }
             if (surrogate != kTanh) {
-                test_fake(s, kind, bits, surrogate);
-                test_scale_gradient(s, kind, bits, surrogate);
+                for (const float limit : {0.0f, 0.99f}) {
+                    if (is_limit(limit, surrogate)) {
+                        test_fake(s, kind, bits, surrogate, limit);
+                        test_scale_gradient(s, kind, bits, surrogate, limit);
+                    }
+                }
             }
         }
     }

@@ -54,6 +54,12 @@ void test_refusals() {
     }
     const Arrays a = arrays_for(good);
     CHECK(perturb(good, a, nullptr, nullptr, 1) == FOGZO_NULL_POINTER);
+    for (const auto& [surrogate, limit] : {std::pair(kClipped, -1.0f), {kClipped, std::nanf("")}, {kIdentity, 0.99f}}) {
+        Guarded<float> slopes(9);
+        CHECK(fogzo_cpu_fake_quantize_backward(a.grad.data(), a.w.data(), a.scale.data(), slopes.data(), nullptr, 1, 9,
+                                               1, 1, kTernary, 0, surrogate, limit, 1) == FOGZO_BAD_LIMIT);
+        CHECK(slopes.untouched());
+    }
     CHECK(fogzo_cpu_noise(nullptr, nullptr, 1, 4, 0, 4, kTanh, kPublished, 0, 0, 0, 0, 1) == FOGZO_NULL_POINTER);
     CHECK(fogzo_cpu_noise(nullptr, nullptr, 0, 4, 0, 4, kIdentity, kPublished, 0, 0, 0, 0, 1) == FOGZO_OK);
     CHECK(fogzo_cpu_noise(nullptr, nullptr, INT64_MAX, INT64_MAX, 0, 4, 0, 0, 0, 0, 0, 0, 1) == FOGZO_BAD_SIZE);

@@ -83,8 +83,10 @@ def test_launchers_refuse_what_python_never_asks_for():
     assert text(cuda.quantize_activation(at, to, to, 2, 8, 9, 0, 0)).startswith("grid")
     assert text(cuda.quantize_activation(at, to, to, 2, 8, 8, 2, 0)).startswith("x_type")
     back = (at, at, at, to, to, 0, 0, 1, 8192, 1, 1, 3, 2)
-    assert text(cuda.fake_quantize_backward(*back, 1, 0)).startswith("workspace")
-    assert text(cuda.fake_quantize_backward(*back, 3, 0)).startswith("surrogate")
+    assert text(cuda.fake_quantize_backward(*back, 1, 0.0, 0)).startswith("workspace")
+    assert text(cuda.fake_quantize_backward(*back, 3, 0.0, 0)).startswith("surrogate")
+    for surrogate, limit in ((1, -1.0), (1, float("nan")), (0, 0.99)):
+        assert text(cuda.fake_quantize_backward(*back, surrogate, limit, 0)).startswith("limit")
     assert text(cuda.whitened_norm([tensor_row(w, out)], 0, to, 0, 0, 0)).startswith("workspace")
     assert text(cuda.find_flips(at, at, to, to, to, to, 0, 1, 8, 1, 0)).startswith("workspace")
     assert text(cuda.find_flips(at, at, to, to, to, to, 8, 2**61, 8, 1, 0)).startswith("size")
@@ -124,7 +126,7 @@ def test_launchers_refuse_numbers_at_odd_addresses():
         (cuda.quantize, (at, at, at, *sizes, 3, 2), (0, 1)),
         (cuda.dequantize, (at, at, at, *sizes, 3, 2), (1, 2)),
         (cuda.fake_quantize, (at, at, at, *sizes, 3, 2), (0, 1, 2)),
-        (cuda.fake_quantize_backward, (*[at] * 6, 64, *sizes, 3, 2, 1), (0, 1, 2, 3, 4)),
+        (cuda.fake_quantize_backward, (*[at] * 6, 64, *sizes, 3, 2, 1, 0.0), (0, 1, 2, 3, 4)),
         (cuda.hadamard, (at, at, 2, 8, 4), (0, 1)),
         (cuda.hadamard_quantize, (at, at, 0, at, 2, 8, 1.0, 3, 2), (0, 1, 3)),
         (cuda.quantize_activation, (at, at, at, 2, 8, 8, 0), (0, 2)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,14 @@ class Case:
             "offset": self.offset,
             "row_pitch": self.row_pitch,
         }
+
+
+@dataclass(frozen=True)
+class Near:
+    """A float64 sum rounded to float32; another order of summation moves it by `error` at most."""
+
+    value: Any
+    error: Any
 
 
 # Each returns the binding's arguments by name, its outputs, and the reference's results.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from fuzz_case import Case, Guarded, Prepared, rounding
+from fuzz_case import Case, Guarded, Near, Prepared, rounding
 
 import fogzo_kernels as fk
+from fogzo_kernels._scale import multiple
 
 
 def quantize(c: Case) -> Prepared:
@@ -56,3 +57,30 @@ def hadamard(c: Case) -> Prepared:
         "threads": c.threads,
     }
     return arguments, [out], lambda: [fk.hadamard(c.w, block)]
+
+
+def hadamard_quantize(c: Case) -> Prepared:
+    """By the scale that it finds itself, and that within one unit of the reference's."""
+    c.w[~(abs(c.w) < 1e30)] = 1.0
+    codes, scale = Guarded(c.shape, np.uint8), Guarded((c.rows, 1), np.float32)
+    arguments = {
+        "w": c.w.ctypes.data,
+        "values": 0,
+        "codes": codes.address,
+        "out": scale.address,
+        "rows": c.rows,
+        "cols": c.cols,
+        "multiple": multiple(c.grid),
+        "grid": c.grid.number,
+        "bits": c.grid.code_bits,
+        "threads": c.threads,
+    }
+
+    def reference() -> list[object]:
+        exact = fk.hadamard_quantize(c.w, c.grid)[1]
+        return [
+            fk.quantize(fk.hadamard(c.w), scale.array, c.grid),
+            Near(exact, np.zeros(exact.shape)),
+        ]
+
+    return arguments, [codes, scale], reference

@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,19 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz_matmul
-from fuzz_case import FORMS, NOISES, SURROGATES, TABLE, Case, Guarded, Prepared, rounding, sizes
-from fuzz_codes import dequantize, hadamard, pack, quantize, unpack
+from fuzz_case import (
+    FORMS,
+    NOISES,
+    SURROGATES,
+    TABLE,
+    Case,
+    Guarded,
+    Near,
+    Prepared,
+    rounding,
+    sizes,
+)
+from fuzz_codes import dequantize, hadamard, hadamard_quantize, pack, quantize, unpack
 
 import fogzo_kernels as fk
 from fogzo_kernels import _native
@@ -68,6 +78,7 @@ def fake_quantize_backward(c: Case) -> Prepared:
     out = Guarded(c.shape, np.float32)
     scales = Guarded(c.scale.shape, np.float32)
     c.surrogate = 2 if c.surrogate == 3 else c.surrogate
+    limit = 0.99 if SURROGATES[c.surrogate] == "clipped" and c.seed % 2 else None
     arguments = {
         "grad": c.grad.ctypes.data,
         "w": c.w.ctypes.data,
@@ -78,12 +89,15 @@ def fake_quantize_backward(c: Case) -> Prepared:
         "grid": c.grid.number,
         "bits": c.grid.code_bits,
         "surrogate": c.surrogate,
+        "limit": limit or 0.0,
         "threads": c.threads,
     }
 
     def reference() -> list[Any]:
         name = SURROGATES[c.surrogate]
-        grad_w, grad_scale = fk.fake_quantize_backward(c.grad, c.w, c.public_scale(), c.grid, name)
+        grad_w, grad_scale = fk.fake_quantize_backward(
+            c.grad, c.w, c.public_scale(), c.grid, name, limit=limit
+        )
         most = max(abs(c.grid.v_min), abs(c.grid.v_max), 1)  # no t is larger
         terms = np.abs(c.grad.astype(np.float64)).reshape(c.scale.size, -1).sum(1) * most
         rounding = terms.reshape(grad_scale.shape) * c.grad.size * 2.0**-52
@@ -212,6 +226,7 @@ OPS = (
     pack,
     unpack,
     hadamard,
+    hadamard_quantize,
     fake_quantize,
     fake_quantize_backward,
     whitened_norm,
@@ -231,6 +246,7 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "offset": (-1, 2**35, 2**63 - 1),
     "row_pitch": (-1, 0, 2**62),
     "surrogate": (-1, 6, 2**31 - 1),
+    "limit": (-1.0, float("nan")),
     "noise": (-1, 2),
     "grid": (-1, 5),
     "form": (-1, 3),
@@ -250,14 +266,6 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     **fuzz_matmul.BROKEN,
     "scale values": (0.0, -1.0, float("nan"), float("inf"), 7e-31),
 }
-
-
-@dataclass(frozen=True)
-class Near:
-    """A float64 sum rounded to float32; another order of summation moves it by `error` at most."""
-
-    value: Any
-    error: Any
 
 
 def same(got: Any, wanted: Any) -> bool:

@@ -168,7 +168,9 @@ def pack(lot: Lot) -> Call:
 def fake_quantize_backward(lot: Lot) -> Call:
     grad, w = lot.take(lot.numbers(lot.shape)), lot.take(lot.numbers(lot.shape))
     surrogate = "hardtanh" if lot.grid.kind == "sign" else lot.rng.choice(("identity", "clipped"))
-    named = {"needs_scale_grad": False}  # whose sum has an order of its own
+    named: dict[str, Any] = {"needs_scale_grad": False}  # whose sum has an order of its own
+    if surrogate == "clipped":
+        named["limit"] = lot.rng.choice((None, 0.99, 3.0))
     return (grad, w, scale(lot), lot.grid, surrogate), named, lot.output(lot.shape, np.float32)
 
 

@@ -37,6 +37,11 @@ int fogzo_cpu_unpack(const uint8_t* bytes, uint8_t* codes, int64_t rows, int64_t
 // out [rows, cols] float32: each row rotated in blocks, the rest in its largest powers of two. out may be x.
 int fogzo_cpu_hadamard(const float* x, float* out, int64_t rows, int64_t cols, int64_t block, int threads);
 
+// The quest quantizer: y = w rotated in blocks of 128, scale [rows] float32 = max(multiple * sqrt(mean y^2), 2^-100) of
+// each row, then of y * (1/scale) values (float32, NaN stays) or codes (uint8): the one that is not null.
+int fogzo_cpu_hadamard_quantize(const float* w, float* values, uint8_t* codes, float* scale, int64_t rows, int64_t cols,
+                                double multiple, int grid, int bits, int threads);
+
 // out [rows, cols] float32: a * value(x); NaN gives NaN. out may be w.
 int fogzo_cpu_fake_quantize(const float* w, const float* scale, float* out, int64_t rows, int64_t cols,
                             int64_t scale_rows, int64_t scale_cols, int grid, int bits, int threads);
@@ -44,9 +49,10 @@ int fogzo_cpu_fake_quantize(const float* w, const float* scale, float* out, int6
 // grad_w [rows, cols] float32: grad times the surrogate's slope. grad_w may be grad or w.
 // grad_scale [scale_rows, scale_cols] float32 or null: (1 / sqrt(rows cols Q_P)) * sum of grad * t over each scale's
 // elements in float64, t = value(x) - x inside the grid's range, else value(x); not written where the view is empty.
+// limit 0; with the clipped surrogate over 0 also: -limit <= x <= limit counts as inside, for both gradients.
 int fogzo_cpu_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w,
                                      float* grad_scale, int64_t rows, int64_t cols, int64_t scale_rows,
-                                     int64_t scale_cols, int grid, int bits, int surrogate, int threads);
+                                     int64_t scale_cols, int grid, int bits, int surrogate, float limit, int threads);
 
 // out [1] float32: N over `tensors` arrays; every argument but noise holds one entry a tensor.
 int fogzo_cpu_whitened_norm(const float* const* grads, const float* const* scales, const int64_t* rows,

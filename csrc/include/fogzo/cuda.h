@@ -51,8 +51,7 @@ int fogzo_cuda_unpack(const uint8_t* bytes, uint8_t* codes, int64_t rows, int64_
 // out [rows, cols] float32: each row rotated in blocks, the rest in its largest powers of two. out may be x.
 int fogzo_cuda_hadamard(const float* x, float* out, int64_t rows, int64_t cols, int64_t block, void* stream);
 
-// The quest quantizer: y = w rotated in blocks of 128, scale [rows] float32 = max(multiple * sqrt(mean y^2), 2^-100) of
-// each row, then of y * (1/scale) values (float32, NaN stays) or codes (uint8): the one that is not null.
+// As fogzo_cpu_hadamard_quantize.
 int fogzo_cuda_hadamard_quantize(const float* w, float* values, uint8_t* codes, float* scale, int64_t rows,
                                  int64_t cols, double multiple, int grid, int bits, void* stream);
 
@@ -61,11 +60,12 @@ int fogzo_cuda_fake_quantize(const float* w, const float* scale, float* out, int
                              int64_t scale_rows, int64_t scale_cols, int grid, int bits, void* stream);
 
 // grad_w [rows, cols] float32: grad times the surrogate's slope. grad_w may be grad.
-// grad_scale [scale_rows, scale_cols] float32 or null, as fogzo_cpu_fake_quantize_backward; the workspace serves it.
+// grad_scale [scale_rows, scale_cols] float32 or null, and limit as fogzo_cpu_fake_quantize_backward has them; the
+// workspace serves the sums.
 int fogzo_cuda_fake_quantize_backward(const float* grad, const float* w, const float* scale, float* grad_w,
                                       float* grad_scale, void* workspace, int64_t workspace_bytes, int64_t rows,
                                       int64_t cols, int64_t scale_rows, int64_t scale_cols, int grid, int bits,
-                                      int surrogate, void* stream);
+                                      int surrogate, float limit, void* stream);
 int64_t fogzo_cuda_fake_quantize_backward_workspace(int64_t rows, int64_t cols, int64_t scale_rows, int64_t scale_cols);
 
 // out [1] float32: N over `count` tensors (a host array), of which grad, scale, their sizes and surrogate are read.

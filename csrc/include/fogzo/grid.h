@@ -18,7 +18,9 @@ struct Grid {
     int storage_bits;  // 1, 2, 4 or 8: what pack() takes
     float v_min;
     float v_max;
-    float low;  // of the rounded position
+    float least;  // x that clipped lets pass and that counts as inside for a scale's slope:
+    float most;   // the range of the values, or what limit() says
+    float low;    // of the rounded position
     float high;
     float shift;  // value = rounded position + shift
     float step;   // between values
@@ -57,9 +59,20 @@ FOGZO_FN Grid make_grid(int kind, int bits) {
     }
     grid.v_min = grid.low + grid.shift;
     grid.v_max = grid.high + grid.shift;
+    grid.least = grid.v_min;
+    grid.most = grid.v_max;
     grid.storage_bits = grid.levels <= 2 ? 1 : grid.levels <= 4 ? 2 : grid.levels <= 16 ? 4 : 8;
     return grid;
 }
+
+// The grid with -limit <= x <= limit as its inside; 0: the range of its values.
+FOGZO_FN Grid limited(Grid grid, float limit) {
+    grid.least = limit > 0.0f ? -limit : grid.v_min;
+    grid.most = limit > 0.0f ? limit : grid.v_max;
+    return grid;
+}
+
+FOGZO_FN bool is_limit(float limit, int surrogate) { return limit == 0.0f || (limit > 0.0f && surrogate == kClipped); }
 
 FOGZO_FN int code_of(const Grid& grid, float x) {
     if (grid.kind == kSign) {
@@ -112,7 +125,7 @@ FOGZO_FN float tanh_slope(float x) {
 FOGZO_FN float surrogate_gradient(const Grid& grid, int surrogate, float x, float grad) {
     switch (surrogate) {
     case kIdentity: return grad;
-    case kClipped: return x >= grid.v_min && x <= grid.v_max ? grad : 0.0f;
+    case kClipped: return x >= grid.least && x <= grid.most ? grad : 0.0f;
     case kHardtanh: return x >= -1.0f && x <= 1.0f ? grad : 0.0f;
     case kTanh: return grad * tanh_slope(x);
     case kApproxSign: return x >= -1.0f && x <= 1.0f ? grad * (2.0f - 2.0f * fabsf(x)) : 0.0f;
@@ -120,10 +133,10 @@ FOGZO_FN float surrogate_gradient(const Grid& grid, int surrogate, float x, floa
     }
 }
 
-// Derivative of a * value(x) by a, as LSQ has it: value(x) - x inside the range, else value(x).
+// Derivative of a * value(x) by a, as LSQ has it: value(x) - x inside, else value(x).
 FOGZO_FN float scale_slope(const Grid& grid, float x) {
     const float value = x == x ? value_of(grid, code_of(grid, x)) : x;
-    return x >= grid.v_min && x <= grid.v_max ? value - x : value;
+    return x >= grid.least && x <= grid.most ? value - x : value;
 }
 
 // Q_P of the LSQ rules: max(1, 2^(b-1) - 1), b the bits that hold a code.

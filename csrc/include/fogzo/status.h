@@ -31,7 +31,8 @@ enum fogzo_status {
     FOGZO_BAD_WORKSPACE = 22,
     FOGZO_BAD_TYPE = 23,
     FOGZO_UNALIGNED = 24,
-    FOGZO_STATUS_COUNT = 25
+    FOGZO_BAD_LIMIT = 25,
+    FOGZO_STATUS_COUNT = 26
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -69,6 +70,7 @@ static inline const char* fogzo_status_text(int status) {
     case FOGZO_BAD_TYPE: return "x_type has an unknown number, expected one that this operation serves";
     case FOGZO_UNALIGNED:
         return "pointer is not aligned, expected an array that begins at a multiple of its numbers' size";
+    case FOGZO_BAD_LIMIT: return "limit is out of range, expected 0, or a number over 0 with the clipped surrogate";
     default: return "status is unknown, expected one of this table";
     }
 }
