@@ -102,6 +102,11 @@ def device_type(array: Array) -> str:
     return type_of(getattr(array, "device", "cpu"))
 
 
+def on_host(array: Array) -> bool:
+    """Whether the elements lie where Python can read them."""
+    return KINDS.get(type(array)) == "numpy" or bool(array.is_cpu)
+
+
 def type_of(device: Any) -> str:
     """'cpu', 'cuda', ... of a torch device, or of its name."""
     return str(getattr(device, "type", device))

@@ -216,6 +216,8 @@ def _device_scalar(op: str, argument: str, value: Any, name: str, v: View) -> tu
     """A 0-dim array on the device of the call (True), or what a host scalar or array says."""
     if _array.kind(value) is None:
         return value, False
+    if value.shape == () and _array.dtype_name(value) == name and _array.on_host(value):
+        return value.item(), False
     dtype(op, argument, value, name)
     if value.shape != ():
         shape(op, argument, value, ())

@@ -324,7 +324,8 @@ def check_one(op: str, loss: object, where: str = "") -> Tensor:
 
 def as_scalar(loss: Tensor) -> Tensor:
     """Detached, 0-dim, in memory of its own: a mean may lie in that of all it was taken over."""
-    return loss.detach().reshape(()).clone()
+    own = loss.detach() if loss.requires_grad else loss
+    return (own.reshape(()) if own.dim() else own).clone()
 
 
 def readable(tensor: Tensor) -> bool:
