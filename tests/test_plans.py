@@ -24,6 +24,10 @@ def assemble(w: Any = W, scale: Any = SCALE, surrogate: Any = "clipped", **given
     return fk.assemble_gradient(w, scale, torch.ones(1), surrogate, **{**GOOD, **given})
 
 
+def backward(w: Any = W, scale: Any = SCALE, surrogate: Any = "clipped", **given: Any):
+    return fk.fake_quantize_backward(w, w, scale, GRID, surrogate, **given)
+
+
 NUMBERS = [{name: value} for name in ("tensor", "first_probe", "offset") for value in (True, 1.0)]
 OTHERS = [
     {"seed": 2**64},
@@ -49,6 +53,25 @@ def test_what_is_refused_first_is_refused_later(call, given):
     call(tensor=1, first_probe=1, offset=1)
     with pytest.raises(type(first.value)) as later:
         call(**given)
+    assert str(later.value) == str(first.value)
+    assert ", expected " in str(first.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"limit": float("nan")}, {"limit": 0.0}, {"limit": "1"}, {"limit": [1.0]}, {"surrogate": {}},
+     {"surrogate": "trust", "limit": 1.0}, {"w": W.double()}, {"scale": torch.zeros(2, 1)},
+     {"out": W}, {"out": torch.ones(2, 8, dtype=torch.float64)}, {"out": torch.ones(8, 2).T}],
+    ids=str,
+)  # fmt: skip
+def test_a_gradient_that_is_refused_first_is_refused_later(given):
+    with pytest.raises((TypeError, ValueError)) as first:
+        backward(**given)
+    backward()
+    backward(limit=1.0)
+    backward(out=torch.ones(2, 8))
+    with pytest.raises(type(first.value)) as later:
+        backward(**given)
     assert str(later.value) == str(first.value)
     assert ", expected " in str(first.value)
 

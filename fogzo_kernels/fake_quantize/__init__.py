@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _check, _dispatch, _outputs, _surrogate
+from .. import _array, _check, _dispatch, _outputs, _plans, _surrogate
 from .._types import Grid
 
 SMALLEST = 2.0**-149  # of float32
@@ -100,19 +100,11 @@ def fake_quantize_backward(
     ParetoQ, arXiv 2502.02631 (limit).
     """
     op = "fake_quantize_backward"
-    v = _check.weight(op, w, scale, grad=grad, out=out)
-    _check.dtype(op, "grad", grad, "float32")
-    _check.shape(op, "grad", grad, v.shape, ", w's")
-    _check.grid(op, grid)
-    if surrogate is None:
-        surrogate = grid.default_surrogate
-    _surrogate.check(op, surrogate, grid=grid)
-    if limit is not None:
-        limit = _check.number(op, "limit", limit, 0.0, float("inf"), "a float32 number over 0")
-        if limit < SMALLEST or surrogate != "clipped":
-            got = f"is {limit!r} with surrogate {surrogate!r}"
-            _check.fail(op, "limit", got, "a float32 number over 0, and surrogate 'clipped'")
-    limited = {} if limit is None else {"limit": limit}
+    arrays = tuple(map(_array.signature, (grad, w, scale, out)))
+    key = *arrays, grid, surrogate, limit, type(limit)
+    v, surrogate, limited = _PLANS.find(
+        key, _checked, op, grad, w, scale, grid, surrogate, limit, out
+    )
     if out is not None:
         _outputs.out(op, out, v.shape, "float32")
         _outputs.no_overlap(op, out, same=True, grad=grad)
@@ -134,3 +126,27 @@ def fake_quantize_backward(
         **limited,
     )
     return result
+
+
+# view, surrogate, and {"limit": float} where there is one
+_Plan = tuple[_check.View, str, dict[str, float]]
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _checked(
+    op: str, grad: Any, w: Any, scale: Any, grid: Grid, surrogate: str | None, limit: Any, out: Any
+) -> _Plan:
+    """Check all but the output's memory."""
+    v = _check.weight(op, w, scale, grad=grad, out=out)
+    _check.dtype(op, "grad", grad, "float32")
+    _check.shape(op, "grad", grad, v.shape, ", w's")
+    _check.grid(op, grid)
+    name = grid.default_surrogate if surrogate is None else surrogate
+    _surrogate.check(op, name, grid=grid)
+    if limit is None:
+        return v, name, {}
+    limit = _check.number(op, "limit", limit, 0.0, float("inf"), "a float32 number over 0")
+    if limit < SMALLEST or name != "clipped":
+        got = f"is {limit!r} with surrogate {name!r}"
+        _check.fail(op, "limit", got, "a float32 number over 0, and surrogate 'clipped'")
+    return v, name, {"limit": limit}
