@@ -42,6 +42,11 @@ int hadamard(Address x, Address rotated, int64_t rows, int64_t cols, int64_t blo
     return fogzo_cpu_hadamard(in<float>(x), out<float>(rotated), rows, cols, block, threads);
 }
 
+int compute_scale(Address w, Address scale, int64_t scales, int64_t count, int rule, double factor, double least,
+                  int threads) {
+    return fogzo_cpu_compute_scale(in<float>(w), out<float>(scale), scales, count, rule, factor, least, threads);
+}
+
 int hadamard_quantize(Address w, Address values, Address codes, Address scale, int64_t rows, int64_t cols,
                       double multiple, int grid, int bits, int threads) {
     return fogzo_cpu_hadamard_quantize(in<float>(w), out<float>(values), out<uint8_t>(codes), out<float>(scale), rows,
@@ -151,6 +156,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("pack", pack, Release());
     m.def("unpack", unpack, Release());
     m.def("hadamard", hadamard, Release());
+    m.def("compute_scale", compute_scale, Release());
     m.def("hadamard_quantize", hadamard_quantize, Release());
     m.def("fake_quantize", fake_quantize, Release());
     m.def("fake_quantize_backward", fake_quantize_backward, Release());

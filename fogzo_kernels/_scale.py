@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from ._types import Grid
 
@@ -28,3 +29,26 @@ def multiple(grid: Grid) -> float:
 def mean_factor(grid: Grid) -> float:
     """The ``lsq`` rule's multiple of the mean absolute value."""
     return 1.0 if grid.kind == "sign" else 2 / math.sqrt(grid.positive_levels)
+
+
+class Rule(NamedTuple):
+    """How a kernel makes a scale from the sum or the largest of its elements.
+
+    rule: ROOT, MEAN, MAX or RANGE of _triton/scale.py, and of csrc/cpu/compute_scale.cpp.
+    """
+
+    rule: int
+    factor: float
+    least: float
+
+
+def rule_of(grid: Grid, rule: str) -> Rule:
+    if rule == "absmax":
+        return Rule(2, float(grid.v_max), MIN_DYNAMIC_SCALE)
+    if rule == "stretched":
+        return Rule(3, grid.v_max + 0.5, MIN_SCALE)
+    if rule == "absmean":
+        return Rule(1, 1.0, MIN_DYNAMIC_SCALE)
+    if rule == "lsq":
+        return Rule(1, mean_factor(grid), MIN_SCALE)
+    return Rule(0, multiple(grid), MIN_SCALE)

@@ -129,3 +129,38 @@ def test_floors():
     for rule in ("absmean", "absmax"):
         got = fk.compute_scale(zero, grid, rule)
         assert got.tolist() == [[pytest.approx(1e-8, rel=1e-6)]] * 2
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("rule", ["fixed", "absmean", "absmax", "lsq", "quest", "stretched"])
+def test_numbers_that_are_not_finite_are_refused(backend, rule, bad):
+    """Wherever they lie: in a vector, behind the last one, in another block."""
+    for column in (0, 7, 1024, 1030):
+        w = torch.full((3, 1031), 0.5)
+        w[1, column] = bad
+        with pytest.raises(ValueError, match="compute_scale: w has values that are not finite"):
+            fk.compute_scale(w, GRIDS[1], rule)
+
+
+@pytest.mark.parametrize("size", [(1, 200_003), (70_001, 3), (300, 1025)], ids=str)
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_many_elements_and_threads(granularity, size):
+    """One result whatever the threads, and the float64 one but for a tie."""
+    w = torch.from_numpy(finite(np.random.default_rng(2), size))
+    parts, shape = split(w.numpy(), granularity, None)
+    before = torch.get_num_threads()
+    try:
+        for rule in ("fixed", "absmean", "absmax"):
+            found = []
+            for threads in (1, 2, 5):
+                torch.set_num_threads(threads)
+                found.append(fk.compute_scale(w, GRIDS[1], rule, granularity))
+            assert all(torch.equal(one, found[0]) for one in found)
+            wanted = {
+                "fixed": 1.224 * np.sqrt((parts**2).mean(1)),
+                "absmean": abs(parts).mean(1),
+                "absmax": np.nextafter(abs(parts).max(1).astype(np.float32), np.float32(9)),
+            }[rule]
+            assert (ulps(found[0], wanted.reshape(shape)) <= 1).all()
+    finally:
+        torch.set_num_threads(before)

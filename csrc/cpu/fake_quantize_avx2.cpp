@@ -124,6 +124,11 @@ struct Sums {
         second = _mm256_add_pd(second, _mm256_mul_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)),
                                                      _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1))));
     }
+
+    inline void add(__m256 a) {
+        first = _mm256_add_pd(first, _mm256_cvtps_pd(_mm256_castps256_ps128(a)));
+        second = _mm256_add_pd(second, _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
+    }
 };
 
 template <int surrogate, bool sign, bool with_sum>
@@ -197,8 +202,38 @@ double square_sum(const float* grad, int n, float factor) {
     return sum_of_lanes(lanes);
 }
 
+double abs_sum(const float* w, int n) {
+    Sums sums = {_mm256_setzero_pd(), _mm256_setzero_pd()};
+    int i = 0;
+    for (; i + kVector <= n; i += kVector) {
+        sums.add(magnitude(_mm256_loadu_ps(w + i)));
+    }
+    double lanes[kLanesOfSum];
+    _mm256_storeu_pd(lanes, sums.first);
+    _mm256_storeu_pd(lanes + 4, sums.second);
+    for (int lane = 0; i < n; ++i, ++lane) {
+        lanes[lane] += static_cast<double>(fabsf(w[i]));
+    }
+    return sum_of_lanes(lanes);
+}
+
+// As integers: a NaN without its sign is more than infinity, and stays.
+float abs_max(const float* w, int n) {
+    __m256i most = _mm256_setzero_si256();
+    int i = 0;
+    for (; i + kVector <= n; i += kVector) {
+        most = _mm256_max_epi32(most, _mm256_castps_si256(magnitude(_mm256_loadu_ps(w + i))));
+    }
+    float lanes[2 * kVector] = {};
+    _mm256_storeu_ps(lanes, _mm256_castsi256_ps(most));
+    for (int lane = kVector; i < n; ++i, ++lane) {
+        lanes[lane] = w[i];
+    }
+    return kScalarFake.abs_max(lanes, 2 * kVector);
+}
+
 }  // namespace
 
-const FakeQuantizeKernels kAvx2Fake = {forward, backward, square_sum};
+const FakeQuantizeKernels kAvx2Fake = {forward, backward, square_sum, abs_sum, abs_max};
 
 }  // namespace fogzo

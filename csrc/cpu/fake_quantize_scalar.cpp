@@ -64,8 +64,25 @@ double square_sum(const float* grad, int n, float factor) {
     return sum_of_lanes(lanes);
 }
 
+double abs_sum(const float* w, int n) {
+    double lanes[kLanesOfSum] = {};
+    for (int i = 0; i < n; ++i) {
+        lanes[i % kLanesOfSum] += static_cast<double>(fabsf(w[i]));
+    }
+    return sum_of_lanes(lanes);
+}
+
+float abs_max(const float* w, int n) {
+    float most = 0.0f;
+    for (int i = 0; i < n; ++i) {
+        const float x = fabsf(w[i]);
+        most = x > most || x != x ? x : most;
+    }
+    return most;
+}
+
 }  // namespace
 
-const FakeQuantizeKernels kScalarFake = {forward, backward, square_sum};
+const FakeQuantizeKernels kScalarFake = {forward, backward, square_sum, abs_sum, abs_max};
 
 }  // namespace fogzo

@@ -63,6 +63,9 @@ struct FakeQuantizeKernels {
     double (*backward)(const Weights& run, const Grid& grid, int surrogate, bool with_sum, float* grad_w);
     // Sum of float64(grad * factor)^2.
     double (*square_sum)(const float* grad, int n, float factor);
+    // Sum of float64(abs w); the largest abs w, NaN where one is.
+    double (*abs_sum)(const float* w, int n);
+    float (*abs_max)(const float* w, int n);
 };
 
 struct HadamardKernels {

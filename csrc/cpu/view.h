@@ -105,22 +105,26 @@ template <class Body> void each_range(int64_t blocks, int threads, Body body) {
     body(int64_t(0), blocks);
 }
 
-// Sum of part(first, last) over disjoint ranges of blocks: as many of them whatever the threads.
-template <class Part> double sum_of_parts(int64_t blocks, int threads, Part part) {
+// part(first, last) over disjoint ranges of blocks, as many of them whatever the threads, put together from 0 on.
+template <class Part, class Both> double fold_parts(int64_t blocks, int threads, Part part, Both both) {
     constexpr int64_t parts = 64;
     const int64_t per_part = (blocks + parts - 1) / parts;
-    double sums[parts] = {};
+    double found[parts] = {};
     each_range(parts, blocks < 8 * parts ? 1 : threads, [&](int64_t first, int64_t last) {
         for (int64_t p = first; p < last; ++p) {
             const int64_t end = (p + 1) * per_part;
-            sums[p] = part(p * per_part < blocks ? p * per_part : blocks, end < blocks ? end : blocks);
+            found[p] = part(p * per_part < blocks ? p * per_part : blocks, end < blocks ? end : blocks);
         }
     });
-    double sum = 0.0;
-    for (const double one : sums) {
-        sum += one;
+    double all = 0.0;
+    for (const double one : found) {
+        all = both(all, one);
     }
-    return sum;
+    return all;
+}
+
+template <class Part> double sum_of_parts(int64_t blocks, int threads, Part part) {
+    return fold_parts(blocks, threads, part, [](double a, double b) { return a + b; });
 }
 
 // Sizes whose float32 array of `copies` views fits in an int64 of bytes, and scales that fit the view.

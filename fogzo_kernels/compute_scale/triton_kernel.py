@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 
 from .. import _array, _launch
-from .._scale import MIN_DYNAMIC_SCALE, MIN_SCALE, mean_factor, multiple
+from .._scale import MIN_DYNAMIC_SCALE, MIN_SCALE, rule_of
 from .._triton import blocks
-from .._triton.scale import MAX, MEAN, RANGE, ROOT, row_max, scale_of
+from .._triton.scale import MAX, MEAN, ROOT, row_max, scale_of
 from .._types import Grid
 
 
@@ -133,17 +133,9 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def rule_of(grid: Grid, rule: str) -> dict[str, Any]:
+def constants(grid: Grid, rule: str) -> dict[str, Any]:
     """The constexprs that choose a rule."""
-    if rule == "absmax":
-        return {"RULE": MAX.value, "FACTOR": float(grid.v_max), "LEAST": MIN_DYNAMIC_SCALE}
-    if rule == "stretched":
-        return {"RULE": RANGE.value, "FACTOR": grid.v_max + 0.5, "LEAST": MIN_SCALE}
-    if rule == "absmean":
-        return {"RULE": MEAN.value, "FACTOR": 1.0, "LEAST": MIN_DYNAMIC_SCALE}
-    if rule == "lsq":
-        return {"RULE": MEAN.value, "FACTOR": mean_factor(grid), "LEAST": MIN_SCALE}
-    return {"RULE": ROOT.value, "FACTOR": multiple(grid), "LEAST": MIN_SCALE}
+    return {name.upper(): value for name, value in rule_of(grid, rule)._asdict().items()}
 
 
 def compute_scale(w: Any, grid: Grid, rule: str, shape: tuple[int, ...], out: Any) -> Any:
@@ -153,7 +145,7 @@ def compute_scale(w: Any, grid: Grid, rule: str, shape: tuple[int, ...], out: An
     group = w.numel() // scales
     block = PARTS.pick(w.device).blocks
     sizes, programs = blocks.split(scales, group, block["BLOCK"], block["LOOPS"])
-    how, chunks = rule_of(grid, rule), sizes["chunks"]
+    how, chunks = constants(grid, rule), sizes["chunks"]
     parts = None
     if chunks > 1:
         parts = torch.empty((scales, chunks), dtype=torch.float64, device=w.device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from fuzz_case import Case, Guarded, Near, Prepared, rounding
 
 import fogzo_kernels as fk
-from fogzo_kernels._scale import multiple
+from fogzo_kernels._scale import multiple, rule_of
 
 
 def quantize(c: Case) -> Prepared:
@@ -76,7 +78,7 @@ def hadamard_quantize(c: Case) -> Prepared:
         "threads": c.threads,
     }
 
-    def reference() -> list[object]:
+    def reference() -> list[Any]:
         exact = fk.hadamard_quantize(c.w, c.grid)[1]
         return [
             fk.quantize(fk.hadamard(c.w), scale.array, c.grid),
@@ -84,3 +86,28 @@ def hadamard_quantize(c: Case) -> Prepared:
         ]
 
     return arguments, [codes, scale], reference
+
+
+def compute_scale(c: Case) -> Prepared:
+    c.w[~(abs(c.w) < 1e30)] = 1.0
+    out = Guarded(c.scale.shape, np.float32)
+    rules = ("fixed", "absmean", "absmax", "lsq", "stretched")
+    by_mean = c.grid.kind in ("sign", "ternary")
+    rule = c.rng.choice([r for r in rules if by_mean or r != "absmean"])
+    scales = c.scale.size
+    arguments = {
+        "w": c.w.ctypes.data,
+        "out": out.address,
+        "scales": scales,
+        "elements": c.w.size // scales,
+        **rule_of(c.grid, rule)._asdict(),
+        "threads": c.threads,
+    }
+
+    def reference() -> list[Any]:
+        size = c.cols // c.scale_cols if c.scale_cols > 1 else None
+        kind = "tensor" if scales == 1 else "channel" if size is None else "group"
+        exact = np.asarray(fk.compute_scale(c.w, c.grid, rule, kind, size))
+        return [Near(exact, np.zeros(exact.shape))]
+
+    return arguments, [out], reference

@@ -34,7 +34,15 @@ from fuzz_case import (
     rounding,
     sizes,
 )
-from fuzz_codes import dequantize, hadamard, hadamard_quantize, pack, quantize, unpack
+from fuzz_codes import (
+    compute_scale,
+    dequantize,
+    hadamard,
+    hadamard_quantize,
+    pack,
+    quantize,
+    unpack,
+)
 
 import fogzo_kernels as fk
 from fogzo_kernels import _native
@@ -227,6 +235,7 @@ OPS = (
     unpack,
     hadamard,
     hadamard_quantize,
+    compute_scale,
     fake_quantize,
     fake_quantize_backward,
     whitened_norm,
@@ -247,6 +256,8 @@ BROKEN: dict[str, tuple[Any, ...]] = {
     "row_pitch": (-1, 0, 2**62),
     "surrogate": (-1, 6, 2**31 - 1),
     "limit": (-1.0, float("nan")),
+    "scales": (-1, 2**62),
+    "rule": (-1, 4),
     "noise": (-1, 2),
     "grid": (-1, 5),
     "form": (-1, 3),

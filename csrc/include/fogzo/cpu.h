@@ -37,6 +37,11 @@ int fogzo_cpu_unpack(const uint8_t* bytes, uint8_t* codes, int64_t rows, int64_t
 // out [rows, cols] float32: each row rotated in blocks, the rest in its largest powers of two. out may be x.
 int fogzo_cpu_hadamard(const float* x, float* out, int64_t rows, int64_t cols, int64_t block, int threads);
 
+// scale [scales] float32, at least `least`, from w [scales, count]: factor * sqrt(mean w^2) (rule 0), factor * mean abs
+// w (1), both by float64 sums, max abs w / factor, one nextafter upward (2), max abs w / factor (3). NaN gives NaN.
+int fogzo_cpu_compute_scale(const float* w, float* scale, int64_t scales, int64_t count, int rule, double factor,
+                            double least, int threads);
+
 // The quest quantizer: y = w rotated in blocks of 128, scale [rows] float32 = max(multiple * sqrt(mean y^2), 2^-100) of
 // each row, then of y * (1/scale) values (float32, NaN stays) or codes (uint8): the one that is not null.
 int fogzo_cpu_hadamard_quantize(const float* w, float* values, uint8_t* codes, float* scale, int64_t rows, int64_t cols,

@@ -32,7 +32,8 @@ enum fogzo_status {
     FOGZO_BAD_TYPE = 23,
     FOGZO_UNALIGNED = 24,
     FOGZO_BAD_LIMIT = 25,
-    FOGZO_STATUS_COUNT = 26
+    FOGZO_BAD_RULE = 26,
+    FOGZO_STATUS_COUNT = 27
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -71,6 +72,7 @@ static inline const char* fogzo_status_text(int status) {
     case FOGZO_UNALIGNED:
         return "pointer is not aligned, expected an array that begins at a multiple of its numbers' size";
     case FOGZO_BAD_LIMIT: return "limit is out of range, expected 0, or a number over 0 with the clipped surrogate";
+    case FOGZO_BAD_RULE: return "rule has an unknown number, expected one from 0 to 3";
     default: return "status is unknown, expected one of this table";
     }
 }
