@@ -102,9 +102,12 @@ def device_type(array: Array) -> str:
     return type_of(getattr(array, "device", "cpu"))
 
 
-def on_host(array: Array) -> bool:
-    """Whether the elements lie where Python can read them."""
-    return KINDS.get(type(array)) == "numpy" or bool(array.is_cpu)
+def is_plain(value: object, dtype: str) -> bool:
+    """Whether it is a 0-dim torch tensor of a dtype on the CPU."""
+    if KINDS.get(type(value)) != "torch":
+        return False
+    tensor: Any = value
+    return tensor.is_cpu and tensor.ndim == 0 and _DTYPE_NAMES.get(tensor.dtype) == dtype
 
 
 def type_of(device: Any) -> str:
@@ -188,6 +191,14 @@ def empty(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") ->
     make, dtypes, cpu = _torch_maker()
     where = cpu if device == "cpu" else device
     return make(shape, _strides(shape), dtype=dtypes[dtype], device=where)
+
+
+def maker(shape: tuple[int, ...], dtype: str, kind: str) -> Any:
+    """``empty`` of one shape on the CPU, as a function without arguments."""
+    if kind == "numpy":
+        return functools.partial(empty, shape, dtype, kind)
+    make, dtypes, cpu = _torch_maker()
+    return functools.partial(make, shape, _strides(shape), dtype=dtypes[dtype], device=cpu)
 
 
 @functools.cache

@@ -216,8 +216,6 @@ def _device_scalar(op: str, argument: str, value: Any, name: str, v: View) -> tu
     """A 0-dim array on the device of the call (True), or what a host scalar or array says."""
     if _array.kind(value) is None:
         return value, False
-    if value.shape == () and _array.dtype_name(value) == name and _array.on_host(value):
-        return value.item(), False
     dtype(op, argument, value, name)
     if value.shape != ():
         shape(op, argument, value, ())
@@ -239,6 +237,8 @@ def _integer(op: str, argument: str, value: Any, low: int, high: int, text: str,
 
 def _number(op: str, argument: str, value: Any, name: str, high: float, text: str, v: View) -> Any:
     """A host float from 0 to high (NaN: to inf and NaN), or a 0-dim device array as it is."""
+    if _array.is_plain(value, name):
+        value = value.item()
     if type(value) is float and (0.0 <= value <= high or (value >= 0.0 and high != high)):
         return value
     value, on_device = _device_scalar(op, argument, value, name, v)

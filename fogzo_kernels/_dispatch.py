@@ -138,6 +138,32 @@ def call(
     return _array.prefer(out, _array.to_numpy(result) if kind == "numpy" else result)
 
 
+def prepare(
+    op: str, kind: str, device: str, case: tuple[Any, ...], *plan: Any
+) -> Callable[..., Any] | None:
+    """The cpu backend's launch of the calls that share ``plan``; None: ``call`` runs them.
+
+    It takes what the plan does not settle: arrays, outputs and scalars. To be kept by ``forced()``.
+    """
+    backend, _ = _choose(op, kind, device, case, forced())
+    launch: Callable[..., Any] | None = None
+    if backend == "cpu":
+        launch = _room(op, backend).prepare(*plan)
+    return launch
+
+
+def run_prepared(
+    op: str, launch: Callable[..., Any], device: str, scale: Any, *arguments: Any
+) -> Any:
+    """The launch, whose error about a scale's value is said as a check would."""
+    try:
+        return launch(*arguments)
+    except ValueError as error:
+        refused = error
+    _check_values(op, device, (scale,))
+    raise refused
+
+
 def _check_values(op: str, device: str, scales: Sequence[Any]) -> None:
     for i, scale in enumerate(scales if device == "cpu" else ()):
         _check.scale_values(op, scale, f"scales[{i}]" if len(scales) > 1 else "scale")

@@ -99,3 +99,26 @@ def test_plans_are_forgotten_before_there_are_too_many(monkeypatch):
         plans.find((i,), lambda i=i: made.append(i) or i)
     assert made == [0, 1, 2, 3, 0]
     assert len(plans._known) <= 3
+
+
+@pytest.mark.parametrize("call", [perturb, assemble])
+def test_a_plan_is_not_bound_to_the_backend_that_ran_it_first(call):
+    refused = [name for name in ("triton", "cuda") if fk.why_not(name) is not None]
+    if not refused:
+        pytest.skip("no backend is refused here")
+    call()
+    with fk.use_backend(refused[0]), pytest.raises(RuntimeError, match="no backend takes this"):
+        call()
+    call()
+
+
+@pytest.mark.parametrize("call", [perturb, assemble])
+def test_the_scalars_of_a_call_are_its_own(call):
+    """What a plan settles is not what the first call was given beside it."""
+    first = call(seed=1, step=1, gamma=0.5, norm=1.0)
+    for other in ({"seed": 2}, {"step": 2}, {"gamma": 0.25}, {"norm": 0.5}, {"tensor": 2}):
+        got = call(**{"seed": 1, "step": 1, "gamma": 0.5, "norm": 1.0, **other})
+        with fk.use_backend("reference"):
+            want = call(**{"seed": 1, "step": 1, "gamma": 0.5, "norm": 1.0, **other})
+        assert torch.equal(got, want)
+        assert not torch.equal(got, first) or call is perturb

@@ -63,6 +63,13 @@ def assemble_gradient(
     scalars = _check.scalars(op, v, seed, step, gamma, norm)
     if out is not None:
         _check_out(op, grad, scale, differences, v, out)
+    made, backend = plan.made, _dispatch.forced()
+    if backend not in made:
+        made[backend] = _dispatch.prepare(op, v.kind, v.device, (), v, plan.draw)
+    launch = made[backend]
+    if launch is not None:
+        arguments = grad, scale, differences, out, *scalars
+        return _dispatch.run_prepared(op, launch, v.device, scale, *arguments)
     call = _call(plan, grad, scale, differences, scalars)
     return _dispatch.call(op, v.kind, v.device, (), (scale,), out=out, **call)
 
@@ -142,13 +149,17 @@ def assemble_gradient_many(
                 read[f"grads[{i}]"] = grad
         _outputs.apart(op, written, {**read, "differences": differences})
     scales = [call["scale"] for call in calls]
-    results = _dispatch.call(op, view.kind, view.device, (), scales, out=outs, calls=calls)
+    made = [plan.made for plan in plans]
+    results = _dispatch.call(
+        op, view.kind, view.device, (), scales, out=outs, calls=calls, made=made
+    )
     return list(results)
 
 
 class _Plan(NamedTuple):
     view: _check.View
     draw: _check.Draw  # at seed and step 0
+    made: dict[str, Any]  # what backends keep for the calls of this plan
 
 
 _PLANS: _plans.Plans[_Plan] = _plans.Plans()
@@ -184,7 +195,7 @@ def _checked(
         got = f"has shape {tuple(shape)}"
         _check.fail(op, "differences", got, "(n,) with n >= 1 probes")
     probes = int(shape[0])
-    return _Plan(v, _check.draw(op, v, None, surrogate, noise, probes, *numbers))
+    return _Plan(v, _check.draw(op, v, None, surrogate, noise, probes, *numbers), {})
 
 
 def _check_out(op: str, grad: Any, scale: Any, differences: Any, v: _check.View, out: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import _array, _native, _surrogate
@@ -12,60 +13,76 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def assemble_gradient_cpu(
-    grad: Any,
-    scale: Any,
-    differences: Any,
-    draw: Draw,
-    gamma: float,
-    norm: float,
-    view: View,
-    out: Any,
-) -> Any:
-    result = _array.empty(view.shape, "float32", view.kind) if out is None else out
-    kept: list[Any] = [_array.float32(differences)]  # copies must outlive the launch
-    status = _native.cpu().assemble_gradient(
-        _array.address(grad, kept),
-        _array.address(scale, kept),
-        _array.address(kept[0], kept),
-        _array.pointer(result),
-        _native.table(draw.surrogate, draw.noise, "cpu"),
-        view.rows,
-        view.cols,
-        view.scale_rows,
-        view.scale_cols,
+def prepare(view: View, draw: Draw) -> Callable[..., Any]:
+    """The cpu launch of one tensor."""
+    launcher = _native.cpu().assemble_gradient
+    new = _array.maker(view.shape, "float32", view.kind)
+    table = _native.table(draw.surrogate, draw.noise, "cpu")
+    settled = (
+        *view.sizes,
         draw.offset,
         draw.row_pitch,
         _surrogate.number(draw.surrogate),
         _surrogate.noise_number(draw.noise),
         draw.probes,
         draw.first_probe,
-        draw.seed,
-        draw.step,
-        draw.tensor,
-        gamma,
-        norm,
-        _array.threads(),
     )
-    _native.raise_on("assemble_gradient", "_cpu", status)
-    return result
+    tensor = draw.tensor
+
+    def launch(
+        grad: Any, scale: Any, differences: Any, out: Any, seed: int, step: int, gamma: float,
+        norm: float,
+    ) -> Any:  # fmt: skip
+        result = new() if out is None else out
+        kept: list[Any] = [_array.float32(differences)]  # copies must outlive the launch
+        status = launcher(
+            _array.address(grad, kept),
+            _array.address(scale, kept),
+            _array.address(kept[0], kept),
+            _array.pointer(result),
+            table,
+            *settled,
+            seed,
+            step,
+            tensor,
+            gamma,
+            norm,
+            _array.threads(),
+        )
+        _native.raise_on("assemble_gradient", "_cpu", status)
+        return result
+
+    return launch
+
+
+def assemble_gradient_cpu(out: Any, **call: Any) -> Any:
+    return _run(_native.on_cpu(), "assemble_gradient", [call], [{}], [out])[0]
 
 
 def assemble_gradient_cuda(out: Any, **call: Any) -> Any:
     with _native.on_cuda(call["grad"].device) as at:
-        return _run(at, "assemble_gradient", [call], [out])[0]
+        return _run(at, "assemble_gradient", [call], [{}], [out])[0]
 
 
-def assemble_gradient_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
-    return _run(_native.on_cpu(), "assemble_gradient_many", calls, out)
+def assemble_gradient_many_cpu(calls: list[dict[str, Any]], made: Any, out: list[Any]) -> list[Any]:
+    return _run(_native.on_cpu(), "assemble_gradient_many", calls, made, out)
 
 
-def assemble_gradient_many_cuda(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
+def assemble_gradient_many_cuda(
+    calls: list[dict[str, Any]], made: Any, out: list[Any]
+) -> list[Any]:
     with _native.on_cuda(calls[0]["grad"].device) as at:
-        return _run(at, "assemble_gradient_many", calls, out)
+        return _run(at, "assemble_gradient_many", calls, made, out)
 
 
-def _run(at: _native.Place, op: str, calls: list[dict[str, Any]], outs: list[Any]) -> list[Any]:
+def _run(
+    at: _native.Place,
+    op: str,
+    calls: list[dict[str, Any]],
+    made: list[dict[str, Any]],
+    outs: list[Any],
+) -> list[Any]:
+    """One launch for all tensors; made: what is kept for other calls of the same plans."""
     first = calls[0]
     results = [
         _array.empty(call["view"].shape, "float32", call["view"].kind, at.device)
@@ -74,7 +91,7 @@ def _run(at: _native.Place, op: str, calls: list[dict[str, Any]], outs: list[Any
         for call, given in zip(calls, outs, strict=True)
     ]
     kept: list[Any] = []  # copies must outlive the launch
-    rows = [_row(call, result, kept) for call, result in zip(calls, results, strict=True)]
+    rows = [_row(*columns, kept) for columns in zip(calls, made, results, strict=True)]
     differences = _array.float32(first["differences"])
     draw: Draw = first["draw"]
     scalars: tuple[Any, ...] = (draw.seed, draw.step, first["gamma"], first["norm"])
@@ -94,21 +111,23 @@ def _run(at: _native.Place, op: str, calls: list[dict[str, Any]], outs: list[Any
     return results
 
 
-def _row(call: dict[str, Any], result: Any, kept: list[Any]) -> tuple[int, ...]:
+def _row(
+    call: dict[str, Any], made: dict[str, Any], result: Any, kept: list[Any]
+) -> tuple[int, ...]:
     """The members of fogzo_tensor, csrc/include/fogzo/tensor.h."""
-    view: View = call["view"]
-    draw: Draw = call["draw"]
+    settled = made.get("row")
+    if settled is None:
+        settled = made["row"] = _settled(call["view"], call["draw"])
     return (
         0,
         _array.address(call["grad"], kept),
         _array.address(call["scale"], kept),
         _array.pointer(result),
         0,
-        *view.sizes,
-        draw.offset,
-        draw.row_pitch,
-        draw.tensor,
-        0,
-        0,
-        _surrogate.number(draw.surrogate),
+        *settled,
     )
+
+
+def _settled(view: View, draw: Draw) -> tuple[int, ...]:
+    place = draw.offset, draw.row_pitch, draw.tensor
+    return *view.sizes, *place, 0, 0, _surrogate.number(draw.surrogate)

@@ -87,7 +87,6 @@ def perturb_quantize(
     plan = _plan_of(op, w, grad, scale, grid, names, numbers)
     v = plan.view
     scalars = _check.scalars(op, v, seed, step, gamma, norm)
-    call = _call(plan, w, grad, scale, grid, form, scalars, out)
     if out is not None:
         _check_out(op, w, grid, v, out, form, plan.side_count)
     if flip_count is not None:
@@ -99,11 +98,21 @@ def perturb_quantize(
         written = {f"out{name}": array for name, array in _parts(out).items()}
         read = {"w": w, "grad": grad, "scale": scale}
         _outputs.apart(op, written | {"flip_count": flip_count}, read)
+    case = form, len(v.shape)
+    made, backend = plan.made, _dispatch.forced()
+    if backend not in made:
+        own = v, plan.draw, grid, form, plan.shape
+        made[backend] = _dispatch.prepare(op, v.kind, v.device, case, *own)
+    launch = made[backend]
+    if launch is not None:
+        arguments = w, grad, scale, out, flip_count, *scalars
+        return _dispatch.run_prepared(op, launch, v.device, scale, *arguments)
+    call = _call(plan, w, grad, scale, grid, form, scalars, out)
     return _dispatch.call(
         op,
         v.kind,
         v.device,
-        (form, len(v.shape)),
+        case,
         (scale,),
         out=(out, flip_count),
         count_flips=flip_count is not None,
@@ -203,6 +212,7 @@ def perturb_quantize_many(
         scales,
         out=into,
         calls=calls,
+        made=[plan.made for plan in plans],
         count_flips=flip_counts is not None,
     )[0]
     return results
@@ -214,6 +224,7 @@ class _Plan(NamedTuple):
     draw: _check.Draw  # at seed and step 0
     side_count: int  # all probes together
     shape: tuple[int, ...]  # of all sides' codes
+    made: dict[str, Any]  # what backends keep for the calls of this plan
 
 
 _PLANS: _plans.Plans[_Plan] = _plans.Plans()
@@ -259,7 +270,7 @@ def _checked(
     count = SIDES[sides] * draw.probes
     shape = (count, *v.shape)
     _check.result_size(op, "probes", f"is {draw.probes}", shape)
-    return _Plan(v, _array.device(w), draw, count, shape)
+    return _Plan(v, _array.device(w), draw, count, shape, {})
 
 
 def _call(

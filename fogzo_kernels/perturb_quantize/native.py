@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -17,27 +18,19 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def perturb_quantize_cpu(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
-    given, count = out
-    at = _native.on_cpu()
-    form: str = call["form"]
-    grid, view = call["grid"], call["view"]
+def prepare(
+    view: View, draw: Draw, grid: Grid | None, form: str, shape: tuple[int, ...]
+) -> Callable[..., Any] | None:
+    """The cpu launch of one tensor; None for what more than one launch makes."""
     if form == "flips" or grid is None or (form == "packed" and len(view.shape) > 2):
-        return _run(at, "perturb_quantize", [call], [given], count)[0], count
-    result = _output(at, form, call, given)
-    draw: Draw = call["draw"]
-    kept: list[Any] = []  # copies must outlive the launch
-    status = at.module.perturb_quantize(
-        _array.address(call["w"], kept),
-        _array.address(call["grad"], kept),
-        _array.address(call["scale"], kept),
-        _array.pointer(result.data if form == "packed" else result),
-        0 if count is None else _array.pointer(count),
+        return None
+    launcher = _native.cpu().perturb_quantize
+    packed, bits = form == "packed", grid.storage_bits
+    dims = _check.packed_shape(shape, bits) if packed else shape
+    new = _array.maker(dims, "float32" if form == "values" else "uint8", view.kind)
+    settled = (
         _native.table(draw.surrogate, draw.noise, "cpu"),
-        view.rows,
-        view.cols,
-        view.scale_rows,
-        view.scale_cols,
+        *view.sizes,
         draw.offset,
         draw.row_pitch,
         grid.number,
@@ -45,53 +38,86 @@ def perturb_quantize_cpu(out: tuple[Any, Any], count_flips: bool, **call: Any) -
         _surrogate.number(draw.surrogate),
         _surrogate.noise_number(draw.noise),
         FORM_NUMBERS[form],
-        call["sides"],
+        shape[0] // draw.probes,
         draw.probes,
         draw.first_probe,
-        draw.seed,
-        draw.step,
-        draw.tensor,
-        call["gamma"],
-        call["norm"],
-        at.last,
     )
-    _native.raise_on("perturb_quantize", at.name, status)
-    return result, count
+    tensor = draw.tensor
+
+    def launch(
+        w: Any, grad: Any, scale: Any, out: Any, count: Any, seed: int, step: int, gamma: float,
+        norm: float,
+    ) -> Any:  # fmt: skip
+        result = out
+        if out is None:
+            result = Packed(new(), bits, shape) if packed else new()
+        kept: list[Any] = []  # copies must outlive the launch
+        status = launcher(
+            _array.address(w, kept),
+            _array.address(grad, kept),
+            _array.address(scale, kept),
+            _array.pointer(result.data if packed else result),
+            0 if count is None else _array.pointer(count),
+            *settled,
+            seed,
+            step,
+            tensor,
+            gamma,
+            norm,
+            _array.threads(),
+        )
+        _native.raise_on("perturb_quantize", "_cpu", status)
+        return result
+
+    return launch
+
+
+def perturb_quantize_cpu(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
+    result, count = out
+    return _run(_native.on_cpu(), "perturb_quantize", [call], [{}], [result], count)[0], count
 
 
 def perturb_quantize_cuda(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
     result, count = out
     with _native.on_cuda(call["w"].device) as at:
-        return _run(at, "perturb_quantize", [call], [result], count)[0], count
+        return _run(at, "perturb_quantize", [call], [{}], [result], count)[0], count
 
 
 def perturb_quantize_many_cpu(
-    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
+    calls: list[dict[str, Any]], made: list[Any], count_flips: bool, out: tuple[list[Any], Any]
 ) -> tuple[list[Any], Any]:
     outs, counts = out
-    return _run(_native.on_cpu(), "perturb_quantize_many", calls, outs, counts), counts
+    return _run(_native.on_cpu(), "perturb_quantize_many", calls, made, outs, counts), counts
 
 
 def perturb_quantize_many_cuda(
-    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
+    calls: list[dict[str, Any]], made: list[Any], count_flips: bool, out: tuple[list[Any], Any]
 ) -> tuple[list[Any], Any]:
     outs, counts = out
     with _native.on_cuda(calls[0]["w"].device) as at:
-        return _run(at, "perturb_quantize_many", calls, outs, counts), counts
+        return _run(at, "perturb_quantize_many", calls, made, outs, counts), counts
 
 
 def _run(
-    at: _native.Place, op: str, calls: list[dict[str, Any]], outs: list[Any], counts: Any
+    at: _native.Place,
+    op: str,
+    calls: list[dict[str, Any]],
+    made: list[dict[str, Any]],
+    outs: list[Any],
+    counts: Any,
 ) -> list[Any]:
-    """One launch for all tensors; flips, and what the launcher cannot pack, come from codes."""
+    """One launch for all tensors; flips, and what the launcher cannot pack, come from codes.
+
+    made: what is kept for other calls of the same plans.
+    """
     first = calls[0]
     form = first["form"]
     whole = form == "values" or form == "codes"
     if form == "packed":
         whole = all(_packs(at, call) for call in calls)
     results = [
-        _output(at, form if whole else "codes", call, out if whole else None)
-        for call, out in zip(calls, outs, strict=True)
+        _output(at, form if whole else "codes", call, kept, out if whole else None)
+        for call, kept, out in zip(calls, made, outs, strict=True)
     ]
     draw: Draw = first["draw"]
     if counts is None and form == "flips":
@@ -100,8 +126,8 @@ def _run(
     kept: list[Any] = []  # copies must outlive the launch
     rows = []
     counted = 0 if counts is None else _array.pointer(counts)  # where the next tensor's flips go
-    for call, result in zip(calls, results, strict=True):
-        rows.append(_row(call, result, counted, kept))
+    for call, own, result in zip(calls, made, results, strict=True):
+        rows.append(_row(call, own, result, counted, kept))
         counted += counted and 8 * call["sides"] * draw.probes
     scalars: tuple[Any, ...] = (draw.seed, draw.step, first["gamma"], first["norm"])
     if at.name == "_cuda":
@@ -142,17 +168,25 @@ def _packs(at: _native.Place, call: dict[str, Any]) -> bool:
     return all(size % per_byte == 0 for size in (view.shape[-1], draw.offset, draw.row_pitch))
 
 
-def _row(call: dict[str, Any], result: Any, counted: int, kept: list[Any]) -> tuple[int, ...]:
+def _row(
+    call: dict[str, Any], made: dict[str, Any], result: Any, counted: int, kept: list[Any]
+) -> tuple[int, ...]:
     """The members of fogzo_tensor, csrc/include/fogzo/tensor.h."""
-    view: View = call["view"]
-    draw: Draw = call["draw"]
-    grid: Grid | None = call["grid"]
+    settled = made.get("row")
+    if settled is None:
+        settled = made["row"] = _settled(call["view"], call["draw"], call["grid"])
     return (
         _array.address(call["w"], kept),
         _array.address(call["grad"], kept),
         _array.address(call["scale"], kept),
         _array.pointer(result.data if isinstance(result, Packed) else result),
-        0 if grid is None else counted,
+        0 if call["grid"] is None else counted,
+        *settled,
+    )
+
+
+def _settled(view: View, draw: Draw, grid: Grid | None) -> tuple[int, ...]:
+    return (
         *view.sizes,
         draw.offset,
         draw.row_pitch,
@@ -163,10 +197,19 @@ def _row(call: dict[str, Any], result: Any, counted: int, kept: list[Any]) -> tu
     )
 
 
-def _output(at: _native.Place, form: str, call: dict[str, Any], given: Any) -> Any:
+def _output(
+    at: _native.Place, form: str, call: dict[str, Any], made: dict[str, Any], given: Any
+) -> Any:
     if given is not None:
         return given
     shape, kind = call["shape"], call["view"].kind
+    if form == "packed" and at.name == "_cpu":
+        bits = call["grid"].storage_bits
+        new = made.get("packed")
+        if new is None:
+            dims = _check.packed_shape(shape, bits)
+            new = made["packed"] = _array.maker(dims, "uint8", kind)
+        return Packed(new(), bits, shape)
     if form != "packed":
         return _array.empty(shape, "float32" if form == "values" else "uint8", kind, at.device)
     bits = call["grid"].storage_bits
@@ -175,7 +218,7 @@ def _output(at: _native.Place, form: str, call: dict[str, Any], given: Any) -> A
 
 
 def _packed(at: _native.Place, call: dict[str, Any], codes: Any, given: Packed | None) -> Packed:
-    result: Packed = _output(at, "packed", call, given)
+    result: Packed = _output(at, "packed", call, {}, given)
     shape = tuple(codes.shape)
     status = at.module.pack(
         _array.pointer(codes),

@@ -80,7 +80,7 @@ def flips(base: Tensor, codes: Tensor, flipped: Tensor, capacity: int | None) ->
 
 
 def perturb_quantize_many(
-    calls: list[dict[str, Any]], count_flips: bool
+    calls: list[dict[str, Any]], made: Any, count_flips: bool
 ) -> tuple[list[Any], Tensor | None]:
     results = [perturb_quantize(**call, count_flips=count_flips) for call in calls]
     counts = [count for _, count in results if count is not None]
