@@ -21,35 +21,33 @@ import fogzo_kernels as fk
 from fogzo.estimators import _capture
 from fogzo_kernels import _array, _dispatch
 
-UNCAPTURABLE = (
-    torch.Tag.data_dependent_output,
-    torch.Tag.dynamic_output_shape,
-    torch.Tag.nondeterministic_seeded,
-)
+UNCAPTURABLE = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 FROM_HOST = ("lift_fresh", "lift_fresh_copy", "is_nonzero", "masked_select", "set_")
 INDEXED = ("index", "index_put", "index_put_", "_index_put_impl_")
+GENERATOR = torch.default_generator
 ALLOCATES = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
 
 class Recorder(TorchDispatchMode):
     """Records what runs inside its ``with``, for ``replay``."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._patch = monkeypatch
+        self._patch = pytest.MonkeyPatch()
         self._tape: list[tuple[Callable[..., Any], Any, Any, list[Tensor]]] = []
         self._inside = False  # an operation of fogzo_kernels, whose own parts are not recorded
 
     def __enter__(self) -> Any:
         assert not self._tape, "one recorder holds one step"
-        everything = [x for x in gc.get_objects() if issubclass(type(x), Tensor)]
-        self._known = {storage(x) for x in everything if x.layout is torch.strided}
+        self._known = {storage(x) for x in gc.get_objects() if issubclass(type(x), Tensor)}
+        self._known.add(None)
         patch = self._patch
         patch.setattr(_capture, "capturing", lambda: True)
         for op in _dispatch.OPS:
             patch.setattr(fk, op, self._recorded(getattr(fk, op)))
-        for name in ("tolist", "numpy"):
+        for name in ("tolist", "numpy", "cpu"):
             patch.setattr(Tensor, name, lambda *_, what=name: pytest.fail(f"Tensor.{what}()"))
+        patch.setattr(torch, "default_generator", None)  # not to be read or written
         return super().__enter__()
 
     def __exit__(self, *args: Any) -> None:
@@ -72,11 +70,14 @@ class Recorder(TorchDispatchMode):
         if self._inside:
             return func(*args, **kwargs)
         name = func.overloadpacket.__name__
-        self._refuse(func, name, args, kwargs)
+        self._refuse(func, name, args)
         self._check_known(name, (args, kwargs))
         if func.namespace == "fogzo":
             return self._run(func, args, kwargs)
+        random = GENERATOR.get_state()
         result = func(*args, **kwargs)
+        if not torch.equal(random, GENERATOR.get_state()):
+            pytest.fail(f"{name} draws random numbers")
         returns = [r.alias_info for r in func._schema.returns]
         viewed = any(info is not None and not info.is_write for info in returns)
         if viewed or name in ALLOCATES:
@@ -85,13 +86,12 @@ class Recorder(TorchDispatchMode):
         self._note(func, args, kwargs, result)
         return result
 
-    def _refuse(self, func: Any, name: str, args: Any, kwargs: Any) -> None:
+    def _refuse(self, func: Any, name: str, args: Any) -> None:
         tags = [str(tag) for tag in UNCAPTURABLE if tag in func.tags]
         by_mask = name in INDEXED and any(
             isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1]
         )
-        moved = kwargs.get("device")
-        if tags or by_mask or name in FROM_HOST or (moved is not None and "copy" in name):
+        if tags or by_mask or name in FROM_HOST:
             pytest.fail(f"{name} cannot be captured: {tags or 'the host takes part'}")
 
     def _check_known(self, name: str, values: Any) -> None:
@@ -125,8 +125,12 @@ class Recorder(TorchDispatchMode):
         self._tape.append((function, args, kwargs, found))
 
 
-def storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+def storage(tensor: Tensor) -> int | None:
+    """The memory of a tensor; None of one that torch.vmap maps, whose parts come by themselves."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except NotImplementedError:
+        return None
 
 
 def tensors(values: Any) -> list[Tensor]:

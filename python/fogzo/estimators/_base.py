@@ -100,8 +100,8 @@ class Estimator(ABC):
             TypeError, ValueError, RuntimeError: a closure that does something else; with
                 check=True on the first call, one that gives another loss when it is repeated.
             FloatingPointError: (CPU, without capturable) a loss that is not finite; a probe's only
-                with on_nonfinite="raise". After any error parameters and gradients are as they were;
-                so are buffers and random states, where the estimator probes.
+                with on_nonfinite="raise". After any error parameters and gradients are as they
+                were; so are buffers and random states, where the estimator probes.
 
         Example:
             >>> loss = est.backward(lambda: F.cross_entropy(model(x), y))

@@ -75,7 +75,7 @@ class QuantTarget:
         """G as W's gradient."""
         gradient = self.layers[0].from_probe_space(rows)
         for row in self._frozen_rows:  # a list as index would be copied to the device
-            gradient[row] = 0
+            gradient[row].zero_()
         return gradient
 
     def coded(

@@ -54,7 +54,7 @@ class FOGZO(Probing):
             the name of what differs; costs that call a forward pass and a wait for the device.
         capturable: no value is read by the host, so that a CUDA graph may capture a call after an
             eager one: each replay is the next step. The probes run before ``start`` too, to no
-            effect. The forward must draw no random numbers; docs/cuda_graphs.md.
+            effect. The forward must draw no random numbers; docs/cuda-graphs.md.
 
     Raises:
         ValueError, TypeError: no quantized weight, or an argument outside its range.
