@@ -1,13 +1,14 @@
 """What a CUDA graph does, on a CPU: a step's operations, recorded and run again without Python.
 
 Nothing of the host takes part in a replay: every number that the step read there is as it was when
-it was recorded. While recording, whatever a capture does not allow is refused: values read by the
-host, shapes that depend on values, tensors made from the host's numbers, random numbers.
+it was recorded. What a capture does not allow is an error when the recording ends: values read by
+the host, shapes that depend on values, tensors made from the host's numbers, random numbers.
 """
 
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,6 +36,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self._patch = pytest.MonkeyPatch()
         self._tape: list[tuple[Callable[..., Any], Any, Any, list[Tensor]]] = []
+        self._refused: list[str] = []  # raised at the end: torch's own state is not safe half way
         self._inside = False  # an operation of fogzo_kernels, whose own parts are not recorded
 
     def __enter__(self) -> Any:
@@ -46,13 +48,15 @@ class Recorder(TorchDispatchMode):
         for op in _dispatch.OPS:
             patch.setattr(fk, op, self._recorded(getattr(fk, op)))
         for name in ("tolist", "numpy", "cpu"):
-            patch.setattr(Tensor, name, lambda *_, what=name: pytest.fail(f"Tensor.{what}()"))
+            patch.setattr(Tensor, name, self._noted(getattr(Tensor, name), f"Tensor.{name}()"))
         patch.setattr(torch, "default_generator", None)  # not to be read or written
         return super().__enter__()
 
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
         self._patch.undo()
+        if args[0] is None and self._refused:
+            raise AssertionError("\n".join(self._refused))
 
     def replay(self) -> None:
         """Run everything once more, into the same memory."""
@@ -70,14 +74,14 @@ class Recorder(TorchDispatchMode):
         if self._inside:
             return func(*args, **kwargs)
         name = func.overloadpacket.__name__
-        self._refuse(func, name, args)
+        self._check(func, name, args)
         self._check_known(name, (args, kwargs))
         if func.namespace == "fogzo":
             return self._run(func, args, kwargs)
         random = GENERATOR.get_state()
         result = func(*args, **kwargs)
         if not torch.equal(random, GENERATOR.get_state()):
-            pytest.fail(f"{name} draws random numbers")
+            self._refuse(f"{name} draws random numbers")
         returns = [r.alias_info for r in func._schema.returns]
         viewed = any(info is not None and not info.is_write for info in returns)
         if viewed or name in ALLOCATES:
@@ -86,18 +90,30 @@ class Recorder(TorchDispatchMode):
         self._note(func, args, kwargs, result)
         return result
 
-    def _refuse(self, func: Any, name: str, args: Any) -> None:
+    def _refuse(self, what: str) -> None:
+        own = [f for f in traceback.extract_stack() if "recorder" not in f.filename]
+        where = [f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in own[-3:]]
+        self._refused.append(f"{what}, in {' > '.join(where)}")
+
+    def _noted(self, function: Any, what: str) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self._refuse(what)
+            return function(*args, **kwargs)
+
+        return run
+
+    def _check(self, func: Any, name: str, args: Any) -> None:
         tags = [str(tag) for tag in UNCAPTURABLE if tag in func.tags]
         by_mask = name in INDEXED and any(
             isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1]
         )
         if tags or by_mask or name in FROM_HOST:
-            pytest.fail(f"{name} cannot be captured: {tags or 'the host takes part'}")
+            self._refuse(f"{name} cannot be captured: {tags or 'the host takes part'}")
 
     def _check_known(self, name: str, values: Any) -> None:
         unknown = [t for t in tensors(values) if storage(t) not in self._known]
         if unknown:
-            pytest.fail(f"{name} takes a tensor made of the host's numbers: {unknown[0]}")
+            self._refuse(f"{name} takes a tensor made of the host's numbers, {unknown[0].shape}")
 
     def _recorded(self, function: Any) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
