@@ -17,16 +17,18 @@ DTYPES = {"int8": "int8", "half": "bfloat16", "float32": "float32", "float8": "f
 WHERE: Any = {"seed": 1, "step": 2, "tensor": 3}
 
 
-def calls(device: Any, rows: int = 8192, columns: int = 16384) -> dict[str, Callable[[], Call]]:
+def calls(
+    device: Any, rows: int = 8192, columns: int = 16384, tokens: int = 8192, features: int = 4096
+) -> dict[str, Callable[[], Call]]:
     """By kernel, what makes the public call that it is tuned for.
 
     A call returns the array that other blocks must not change. A kernel that runs behind another
     one (a total, a sum of parts) is timed with it.
 
     Args:
-        rows, columns: of the weights and activations; of those of a product at most 4096 columns.
+        rows, columns: of the weights. tokens, features: of the activations.
     """
-    found = Calls(device, rows, columns)
+    found = Calls(device, rows, columns, tokens, features)
     made: dict[str, Callable[[], Call]] = {
         "noise": found.noise,
         "perturb_quantize": lambda: found.perturbed(GRID, "clipped"),
@@ -52,10 +54,10 @@ def calls(device: Any, rows: int = 8192, columns: int = 16384) -> dict[str, Call
         "quantize_activation.sign": lambda: found.activation(1),
         "probe_matmul.operands": lambda: found.product("group", "int8", 8),
         "probe_matmul.sum": lambda: found.product("sum", "int8", 8),
-        "probe_matmul.flips": lambda: found.product("flips", "int8", rows),
+        "probe_matmul.flips": lambda: found.product("flips", "int8", tokens),
     }
     for size, (row, dtype) in itertools.product(("few", "many", "group"), DTYPES.items()):
-        m = 8 if size == "few" else rows
+        m = 8 if size == "few" else tokens
         made[f"probe_matmul.{size}.{row}"] = lambda s=size, d=dtype, m=m: found.product(s, d, m)  # type: ignore
     return made
 
@@ -63,8 +65,9 @@ def calls(device: Any, rows: int = 8192, columns: int = 16384) -> dict[str, Call
 class Calls:
     """Makes calls into outputs that they write again each time."""
 
-    def __init__(self, device: Any, rows: int, columns: int) -> None:
+    def __init__(self, device: Any, rows: int, columns: int, tokens: int, features: int) -> None:
         self._device, self._rows, self._columns = device, rows, columns
+        self._tokens, self._features = tokens, features
 
     def _random(self, *shape: int) -> Tensor:
         return torch.randn(shape or (self._rows, self._columns), device=self._device)
@@ -142,17 +145,17 @@ class Calls:
         return lambda: fk.hadamard_quantize(w, GRID)[0]
 
     def activation(self, bits: int) -> Call:
-        x = self._random(self._rows, min(self._columns, 4096))
+        x = self._random(self._tokens, self._features)
         return lambda: fk.quantize_activation(x, bits)[0]
 
     def product(self, size: str, dtype: str, m: int) -> Call:
         """Two sides that share x [m, k]; "sum": few columns of many terms, so that K is split."""
-        n = k = min(self._columns, 4096)
+        n = k = self._features
         if size == "sum":
             n, k = n // 8, 4 * k
         device = self._device
         codes = torch.randint(0, 4, (2, n, k), dtype=torch.uint8, device=device)
-        groups = (k // 64, 1) if size == "group" else (1,)
+        groups = (max(2, k // 64), 1) if size == "group" else (1,)
         scale = torch.rand((n, *groups), device=device) + 0.5
         x = self._random(m, k)
         x_scale = torch.ones(m, device=device) if dtype in ("int8", "float8_e4m3fn") else None

@@ -12,18 +12,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 import fogzo_kernels as fk
-from fogzo_kernels import _launch
+from fogzo_kernels import _dispatch, _launch
 from fogzo_kernels._launch import Kernel, Row
 
 from ._events import seconds
 from ._options import BenchError, require_close
 from ._report import say
 from ._static_compile import compiled
+from ._tune_calls import Call, calls
 
 # Off by rounding where products are added in another order, or float64 sums rounded to float32.
 CLOSE = 1e-2
@@ -143,12 +143,13 @@ def line(name: str, arch: int, row: Row, least: float, before: float) -> str:
 
 
 def kernels_of(ops: list[str]) -> list[Kernel]:
-    """The kernels that operations launch, in the table's order (none named: all of them)."""
-    own = {op: _dispatch.OPS[op] for op in ops}
+    """The kernels of the named operations (none: all), each behind the one that it follows."""
+    rooms = {_dispatch.OPS[op] for op in ops}
     return [
         kernel
-        for kernel in sorted(_launch.kernels(), key=lambda k: list(_launch.TABLE).index(k.name))
-        if not ops or kernel.function.fn.__module__.split(".")[1] in own.values()
+        for room, found in _launch.by_room().items()
+        for kernel in found
+        if not ops or room in rooms
     ]
 
 
