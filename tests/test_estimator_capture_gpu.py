@@ -89,7 +89,7 @@ def test_a_replay_draws_by_its_own_number(name: str) -> None:
     graph = captured(there)
     found = []
     for step in range(BEFORE, BEFORE + REPLAYS):
-        latent = [t.weight.detach().cpu() for t in there.est._targets]
+        latent = [t.weight.detach().cpu().clone() for t in there.est._targets]
         replay(there, graph, step)
         assert_drawn_at(there, step, latent)
         found.append(there.est.last.losses.clone())
@@ -103,7 +103,7 @@ def test_a_state_loaded_after_the_capture_is_what_replays_continue() -> None:
     state = there.est.state_dict()
     state["calls"] = 1000
     there.est.load_state_dict(state)
-    latent = [t.weight.detach().cpu() for t in there.est._targets]
+    latent = [t.weight.detach().cpu().clone() for t in there.est._targets]
     replay(there, graph, 0)
     assert_drawn_at(there, 1000, latent)
     assert float(there.est.last.gamma) == there.est.gamma, "the end of the ramp"
