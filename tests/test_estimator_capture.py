@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import json
 from typing import Any
 
 import pytest
@@ -220,7 +221,8 @@ def test_a_logger_reads_the_figures_of_each_replay(
                 logger.log()
         rows.append(path.read_text())
     assert rows[0] == rows[1]
-    assert rows[0].count("\n") == REPLAYS
+    steps = [json.loads(line)["step"] for line in rows[0].splitlines()]
+    assert steps == list(range(BEFORE + 1, len(BATCHES)))
 
 
 def test_figures_of_large_weights_are_made_in_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
