@@ -190,9 +190,7 @@ def run(archs: tuple[int, ...], ops: list[str]) -> int:
     for reason in filter(None, absent):
         say(f"static: {reason}")
     rooms = list(dict.fromkeys(_dispatch.OPS.values()))
-    of_op: dict[str, list[Kernel]] = {}
-    for kernel in [] if absent[0] else _launch.kernels():
-        of_op.setdefault(kernel.function.__module__.split(".")[1], []).append(kernel)
+    of_op = {} if absent[0] else _launch.by_room()
     cuda = [] if absent[1] else _static_cuda.kernels(ops)
     chosen = [op for op in rooms if not ops or op in ops]
     if not any(of_op.get(op) for op in chosen) and not cuda:
@@ -202,7 +200,7 @@ def run(archs: tuple[int, ...], ops: list[str]) -> int:
         for op in chosen:
             triton = (
                 of_triton(kernel, case, arch)
-                for kernel in of_op.get(op, [])
+                for kernel in of_op.get(op, ())
                 if arch in _launch.TABLE[kernel.name]
                 for case in kernel.cases
             )

@@ -205,14 +205,19 @@ def _on(device: Any) -> Any:
     return torch.cuda.device(device)
 
 
-def kernels() -> tuple[Kernel, ...]:
-    """Every kernel of the package; imports triton."""
-    found: list[Kernel] = []
+def by_room() -> dict[str, tuple[Kernel, ...]]:
+    """Every kernel of the package, by the room that declares it; imports triton."""
+    found: dict[str, tuple[Kernel, ...]] = {}
     for room in dict.fromkeys(_dispatch.OPS.values()):
         name = f"{__package__}.{room}.triton_kernel"
         if importlib.util.find_spec(name) is not None:
-            found += importlib.import_module(name).KERNELS
-    return tuple(found)
+            found[room] = importlib.import_module(name).KERNELS
+    return found
+
+
+def kernels() -> tuple[Kernel, ...]:
+    """Every kernel of the package; imports triton."""
+    return tuple(kernel for room in by_room().values() for kernel in room)
 
 
 def main() -> None:

@@ -154,6 +154,27 @@ def test_kernels_have_no_finding(op):
 
 
 @needs_triton
+def test_every_kernel_of_the_table_is_read(monkeypatch, capsys):
+    from fogzo_bench import _static_cuda, static
+
+    from fogzo_kernels import _launch
+
+    read = []
+
+    def of_triton(kernel, case, arch):
+        read.append((kernel.name, case.name))
+        code = static.Code({}, 0, 0, 0, 0)
+        return static.Read(kernel.name, arch, code, 0, 4, [], [])
+
+    monkeypatch.setattr(static, "of_triton", of_triton)
+    monkeypatch.setattr(_static_cuda, "absent", lambda: "left out")
+    assert static.run((90,), []) == 0
+    assert read == [(k.name, case.name) for k in _launch.kernels() for case in k.cases]
+    assert {name for name, _ in read} == set(_launch.TABLE)
+    assert f"{len(read)} of {len(read)} compiled kernels" in capsys.readouterr().err
+
+
+@needs_triton
 def test_every_kernel_says_what_it_has_to_do():
     from fogzo_bench._static_work import SMALL, work
 
@@ -223,6 +244,61 @@ def test_tuning_needs_a_gpu(capsys):
         pytest.skip("there is one")
     with pytest.raises(BenchError, match="--tune measures on a GPU: no CUDA device"):
         tune.run([])
+
+
+@needs_triton
+def test_every_kernel_of_the_table_has_a_call_to_be_tuned_by():
+    from fogzo_bench import tune
+
+    from fogzo_kernels import _launch
+
+    assert set(tune.calls("cpu")) == set(_launch.TABLE)
+    assert [k.name for k in tune.kernels_of([])] == [k.name for k in _launch.kernels()]
+    names = [kernel.name for kernel in tune.kernels_of(["perturb_quantize"])]
+    assert names == ["perturb_quantize", "perturb_quantize.tanh", "count_flips", "find_flips"]
+    for follower, leader in tune.FOLLOWS.items():
+        assert names.index(follower) > names.index(leader)
+
+
+def test_a_kernel_that_follows_another_has_its_blocks():
+    from fogzo_bench import tune
+
+    from fogzo_kernels import _launch
+
+    before = {name: dict(rows) for name, rows in _launch.TABLE.items()}
+    for follower, leader in tune.FOLLOWS.items():
+        for arch in _launch.ARCHITECTURES:
+            assert _launch.pick(follower, arch).blocks == _launch.pick(leader, arch).blocks
+            now, other = _launch.pick(follower, arch), _launch.pick(leader, arch)
+            (name, size), *_ = other.blocks.items()
+            with tune.in_force(leader, _launch.Row({name: 2 * size}, 2), arch):
+                assert _launch.pick(leader, arch) == _launch.Row({name: 2 * size}, 2)
+                assert _launch.pick(follower, arch) == _launch.Row(
+                    {name: 2 * size}, now.warps, now.stages
+                )
+            rows = tune.nearest_first(now, sizes_too=False)
+            assert [row.blocks for row in rows] == [now.blocks] * 3
+    assert before == _launch.TABLE
+
+
+def test_tuning_lets_sums_differ_by_a_rounding_alone(monkeypatch):
+    import torch
+    from fogzo_bench import tune
+    from fogzo_bench._options import BenchError
+
+    from fogzo_kernels import _launch
+
+    monkeypatch.setattr(tune, "clean", lambda kernel, row, arch: True)
+
+    def ask(name, differs):
+        results = iter([torch.ones(1), *([torch.full((1,), 1 + differs)] * 99)])
+        tune.tuned(_launch.Kernel(name, None, ()), lambda: next(results), 90, lambda call: 1.0)
+
+    ask("compute_scale", 2.0**-23)
+    with pytest.raises(BenchError, match="tune: compute_scale"):
+        ask("compute_scale", 2.0**-20)
+    with pytest.raises(BenchError, match="tune: noise"):
+        ask("noise", 2.0**-23)
 
 
 def test_tuning_takes_the_fastest_clean_row_and_leaves_the_table(monkeypatch):

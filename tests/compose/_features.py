@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from recorder import Recorder
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -133,6 +134,23 @@ class Resumed(Feature):
         optimizer.step()
         state = copy.deepcopy(est.state_dict())
         est.load_state_dict(state)
+
+
+class Replayed(Feature):
+    """The second step is a replay of one recorded after the first."""
+
+    def backward(self, est: Any, run: Any) -> None:
+        if est.last is None:
+            super().backward(est, run)
+            run.zero_grad()
+            self.recorder = Recorder()
+            with self.recorder:
+                super().backward(est, run)
+            self.grads = [p.grad for p in run.parameters()]
+        else:
+            self.recorder.replay()
+            for p, grad in zip(run.parameters(), self.grads, strict=True):
+                p.grad = grad
 
 
 class DropPath(nn.Module):
@@ -348,6 +366,9 @@ FEATURES: dict[str, Feature] = {
     "AveragedModel, deepcopy": Averaged(lambda: net(nn.Dropout(0.2))),
     "state_dict and resume": Resumed(net),
     "torch.compile": Feature(net, running=compiled),
+    "captured step, replayed": Replayed(
+        lambda: net(nn.LayerNorm(16)), options={"capturable": True}
+    ),
     "DistributedDataParallel": Feature(
         lambda: net(nn.Dropout(0.2)),
         # NSPSA's quantized weights are constants to back-propagation

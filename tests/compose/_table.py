@@ -52,6 +52,12 @@ measured on a GPU, and there the masks of fused dropout kernels may differ betwe
 Where the closure turns out not to be mappable it has run once more than otherwise. What a mapped
 closure stores (`self.out = y`) is a tensor of torch.vmap's that nothing can read after the call.
 
+## Captured steps
+
+`capturable=True` lets a CUDA graph capture a step: [cuda-graphs.md](cuda-graphs.md). No GPU has run
+one yet. In the table a step's operations are recorded on the CPU and run again without Python, as a
+graph does. A forward that draws random numbers is refused when it is captured.
+
 ## Several processes
 
 Give the estimator the model that DistributedDataParallel wraps: it averages the losses of all

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fogzo_kernels import _check
 
 from ..layers.layout import check_model
+from . import _capture
 from ._optimizers import OptimizerWatch, check_optimizers
 from ._repeat import Repeat
 from ._snapshot import Gradients
@@ -34,10 +35,13 @@ class Estimator(ABC):
 
     Attributes:
         last: figures of the last call (see Last), None before the first. calls: how many there
-            were. forwards: their cost so far, a forward 1, a backward 2.
+            were. forwards: their cost so far, a forward 1, a backward 2. With ``capturable`` both
+            are 0-dim int64 tensors that a replay of a captured call advances.
     """
 
     last: Last | None
+    calls: Tensor | int
+    forwards: Tensor | int
     _counters: ClassVar = {
         "calls": MAX_CALLS,
         "forwards": 2**63 - 1,
@@ -53,6 +57,7 @@ class Estimator(ABC):
         noise: str = "published",
         probe_act_bits: int | None = None,
         check: bool = False,
+        capturable: bool = False,
     ) -> None:
         self._op = type(self).__name__
         self._call = f"{self._op}.backward"
@@ -69,6 +74,12 @@ class Estimator(ABC):
         self._unused_checked = False
         self._model, self._repeat_checked = model, not check
         self._optimizers = OptimizerWatch(self._op, model)
+        self.capturable, self._captured = bool(capturable), False
+        self._captures: _capture.Captures | None = None
+        if capturable:
+            self._captures = _capture.Captures(self._op, model, self._parameters)
+            for name in (*self._counters, "_status"):
+                setattr(self, name, _capture.counter(self._parameters))
 
     def backward(self, closure: Closure, batch: Any = None, scaler: Any = None) -> Tensor:
         """Add this call's gradient estimate to the parameters' .grad.
@@ -88,13 +99,14 @@ class Estimator(ABC):
         Raises:
             TypeError, ValueError, RuntimeError: a closure that does something else; with
                 check=True on the first call, one that gives another loss when it is repeated.
-            FloatingPointError: (CPU) a loss that is not finite; a probe's only with
-                on_nonfinite="raise". After any error parameters and gradients are as they were;
-                so are buffers and random states, where the estimator probes.
+            FloatingPointError: (CPU, without capturable) a loss that is not finite; a probe's only
+                with on_nonfinite="raise". After any error parameters and gradients are as they
+                were; so are buffers and random states, where the estimator probes.
 
         Example:
             >>> loss = est.backward(lambda: F.cross_entropy(model(x), y))
         """
+        captured = self._capturing()
         if not callable(closure):
             got = f"is a {type(closure).__name__}"
             _check.fail(self._call, "closure", got, FORWARD_ONLY, TypeError)
@@ -106,7 +118,7 @@ class Estimator(ABC):
         if torch.is_inference_mode_enabled():
             got = "is called in torch.inference_mode()"
             _check.fail(self._op, "backward", got, "a call outside of it", RuntimeError)
-        if self.calls >= MAX_CALLS:
+        if not self.capturable and self.calls >= MAX_CALLS:
             _check.fail(self._op, "calls", f"is {self.calls}", "fewer than 2^32 calls")
         self._optimizers.look()
         forward = closure if batch is None else partial(closure, batch)
@@ -120,8 +132,12 @@ class Estimator(ABC):
         self._gradients.commit()
         self._note_failures(last, scaler)
         self.last = last
+        # in place, where they are tensors
         self.calls += 1
         self.forwards += last.forwards
+        if self._captures is not None:
+            last._live = True
+            self._captures.held |= captured
         return last.loss
 
     def raise_if_failed(self) -> None:
@@ -168,8 +184,8 @@ class Estimator(ABC):
         """All that a continued run needs beside the model: counters, options, tensor numbers."""
         return {
             "estimator": self._op,
-            "calls": self.calls,
-            "forwards": self.forwards,
+            "calls": int(self.calls),
+            "forwards": int(self.forwards),
             "numbers": {target.name: target.number for target in self._targets},
             **self._options(),
         }
@@ -214,10 +230,17 @@ class Estimator(ABC):
                 got = f"has {number} for both {owner[number]!r} and {name!r}"
                 _check.fail(op, "numbers", got, "another for each: its noise is drawn by it")
             owner[number] = name
+        held = self._captures is not None and self._captures.held
+        if held and any(target.number != numbers[target.name] for target in self._targets):
+            got = "differ from those by which a captured call draws its noise"
+            _check.fail(op, "numbers", got, "a capture after load_state_dict", RuntimeError)
         for target in self._targets:
             target.number = numbers[target.name]
         for name in self._counters:
-            setattr(self, name, state[name])
+            if self.capturable:  # a captured call reads this tensor and no other
+                getattr(self, name).fill_(state[name])
+            else:
+                setattr(self, name, state[name])
 
     # ---- for the estimators
 
@@ -231,6 +254,33 @@ class Estimator(ABC):
     @abstractmethod
     def _step(self, forward: Forward, scaler: Any) -> Last:
         """Leave this call's own gradients in .grad and say what was done."""
+
+    def _capturing(self) -> bool:
+        """Whether a CUDA graph captures this call; one that it cannot hold is refused."""
+        captured = _capture.capturing()
+        captures = self._captures
+        if captures is None:
+            if captured:
+                got = "is captured by a CUDA graph, which would repeat this very step"
+                _check.fail(self._call, "step", got, "capturable=True", RuntimeError)
+            return False
+        assert isinstance(self.calls, Tensor)
+        here = not self._parameters or self.calls.device == self._parameters[0].device
+        if captured:
+            captures.check(here)
+        elif not here:
+            captures.check_devices()
+            for name in (*self._counters, "_status"):
+                setattr(self, name, getattr(self, name).to(self._parameters[0].device))
+        return captured
+
+    def _call_number(self) -> Tensor | int:
+        """Of this call, for its noise; a copy, as est.last is read when the count has gone on."""
+        return self.calls.clone() if isinstance(self.calls, Tensor) else self.calls
+
+    def _readable(self, tensor: Tensor) -> bool:
+        """Whether the host reads values: not where a graph is to take its place."""
+        return not self.capturable and readable(tensor)
 
     def _forward(self, forward: Forward, with_backward: bool = True) -> Tensor:
         """The unperturbed loss, checked."""
@@ -262,14 +312,14 @@ class Estimator(ABC):
             _check.fail(self._call, "closure", got, FORWARD_ONLY, RuntimeError)
 
     def _note_failures(self, last: Last, scaler: Any) -> None:
-        if not readable(last.loss):
+        if not self._readable(last.loss):
             self._note(LOSS, last.loss)
         if scaler is None and isinstance(last.norm, Tensor):
             self._note(NORM, last.norm)
 
     def _note(self, failure: int, value: Tensor) -> None:
         """OR ``failure`` into the status word where ``value`` is not finite; no device is read."""
-        if readable(value):
+        if self._readable(value):
             self._status |= 0 if math.isfinite(value.item()) else failure
             return
         failed = value.isfinite().logical_not().long() * failure
@@ -288,7 +338,7 @@ class Estimator(ABC):
         loss = check_one(op, loss)
         if with_backward and not loss.requires_grad:
             _check.fail(op, "closure", "returned a loss without gradient", "one that requires grad")
-        if readable(loss) and not math.isfinite(value := loss.item()):
+        if self._readable(loss) and not math.isfinite(value := loss.item()):
             _check.fail(op, "closure", f"returned {value}", "a finite loss", FloatingPointError)
 
     def _check_unused(self) -> None:

@@ -6,6 +6,9 @@ import math
 import warnings
 from collections.abc import Iterable
 
+import torch
+from torch import Tensor
+
 import fogzo_kernels as fk
 from fogzo_kernels import _check
 
@@ -26,6 +29,13 @@ def max_gamma(op: str, gamma: float | str, d: int) -> float:
 def at(gamma: float, ramp_steps: int | None, t: int) -> float:
     """gamma at schedule step t: constant, or linear from 0 over ramp_steps."""
     return gamma if ramp_steps is None else gamma * min(1.0, t / ramp_steps)
+
+
+def on_device(gamma: float, ramp_steps: int | None, t: Tensor) -> Tensor:
+    """The same where t is a 0-dim tensor that no host reads: 0-dim float64, the same bits."""
+    if ramp_steps is None:
+        return torch.full_like(t, gamma, dtype=torch.float64)
+    return (t.double() / ramp_steps).clamp(max=1.0) * gamma
 
 
 def warn_regime(op: str, gamma: float, d: int) -> None:

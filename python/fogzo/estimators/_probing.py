@@ -31,6 +31,7 @@ class Probing(Estimator):
 
     _counters = Estimator._counters | {"fallbacks": MAX_CALLS}
     _without_probes = "G is the straight-through gradient"
+    fallbacks: Tensor | int
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Probing(Estimator):
         probes_mode: str,
         process_group: Any,
         check: bool,
+        capturable: bool,
     ) -> None:
         op = type(self).__name__
         _surrogate.check(op, "identity", noise)
@@ -62,11 +64,15 @@ class Probing(Estimator):
             noise=noise,
             probe_act_bits=None if probe_dtype is None else 8,
             check=check,
+            capturable=capturable,
         )
         self.probes = self._count("probes", probes, high=MAX_PROBES)
         if not _check.is_int(seed) or not -(2**63) <= seed < 2**64:
             _check.fail(op, "seed", f"is {seed!r}", "an int of 64 bits")
         _check.choice(op, "on_nonfinite", on_nonfinite, ("ste", "raise"))
+        if capturable and on_nonfinite == "raise":
+            got = "is 'raise', which reads losses, with capturable=True"
+            _check.fail(op, "on_nonfinite", got, "'ste'")
         self.seed, self.noise, self.everything = seed % 2**64, noise, everything
         self.on_nonfinite = on_nonfinite
         _check.choice(op, "difference", difference, tuple(SIDES))
@@ -80,10 +86,14 @@ class Probing(Estimator):
         self.probes_mode = probes_mode
         self.why_sequential: str | None = None
         self._ranks = Ranks(op, model, process_group)
+        if capturable and self._ranks.group is not None:
+            got = "is True, with the processes of a DistributedDataParallel or a process_group"
+            _check.fail(op, "capturable", got, "False: a graph holds the step of one process")
         # weights that probes multiply otherwise than the step's own forward does
         self._changed = [t for t in self._targets if isinstance(t, QuantTarget) and t.changes]
         self._part: Forward | None = None  # the closure with a part of the batch
-        self.fallbacks: Tensor | int = 0
+        if not capturable:
+            self.fallbacks = 0
         self._warned = False
         if not self._targets:
             expected = "fogzo.quantize_(model, config) first, or everything=True"
@@ -93,10 +103,11 @@ class Probing(Estimator):
         self._d = sum(target.weight.numel() for target in self._targets)
         self._buffers = Buffers(model)
         self._random = RandomStates(self._parameters)
-        self._differences = Differences(self.probes, SIDES[difference])
-        self._resolution = ResolutionWatch(op)
+        self._differences = Differences(self.probes, SIDES[difference], not capturable)
+        self._resolution = ResolutionWatch(op, not capturable)
 
     def backward(self, closure: Any, batch: Any = None, scaler: Any = None) -> Tensor:
+        captured = self._capturing()
         if self.last is not None:
             self.last.release()
         if self.probe_fraction < 1:
@@ -104,14 +115,14 @@ class Probing(Estimator):
             self._part = lambda: closure(rows)
         self._ranks.check(self._call)
         with self._ranks.step():
-            self._random.keep()
+            self._random.keep(captured)
             self._buffers.keep()
             try:
                 loss = super().backward(closure, batch, scaler)
             except BaseException:
                 for target in self._targets:
                     target.clear()
-                self._buffers.undo()
+                self._buffers.undo(captured)
                 self._random.rewind()
                 raise
             finally:
@@ -162,6 +173,8 @@ class Probing(Estimator):
         sides = SIDES[self.difference]
         last.forwards += sides * self.probes
         after = self._random.read()
+        if self._captures is not None:
+            self._captures.learn(self._random.drawn())
         self._gradients.seal()
         # the fused attention of eval mode rounds otherwise than what the guide was taken through
         fused = torch.backends.mha.get_fastpath_enabled()
@@ -237,8 +250,12 @@ class Probing(Estimator):
         if finite is None:
             kept = torch.isfinite(last.difference).all()
             if self.on_nonfinite == "ste":
-                self.fallbacks = self.fallbacks + (~kept).long()
-                return kept
+                if not self.capturable:
+                    self.fallbacks = self.fallbacks + (~kept).long()
+                    return kept
+                used = last._used
+                self.fallbacks += (~kept if used is None else ~kept & used).long()
+                return kept if used is None else kept & used
             finite = bool(kept)
         if not finite:
             if self.on_nonfinite == "raise":

@@ -18,12 +18,13 @@ STEPS = 100
 class ResolutionWatch:
     """Warns once, when no probe of STEPS steps in a row had a resolution of ENOUGH.
 
-    Losses that the host cannot read are counted on their device; ``warn`` reads the count where
-    the host waits for figures anyway. Plain steps neither count nor end a run of steps.
+    Losses that the host cannot read (``on_host`` False: no losses at all) are counted on their
+    device; ``warn`` reads the count where the host waits for figures anyway. Plain steps neither
+    count nor end a run of steps.
     """
 
-    def __init__(self, op: str) -> None:
-        self._op = op
+    def __init__(self, op: str, on_host: bool = True) -> None:
+        self._op, self._on_host = op, on_host
         self._warned = False
         self._run, self._largest = 0, 0.0
         self._dtype = torch.float32
@@ -36,7 +37,7 @@ class ResolutionWatch:
             return
         self._dtype = last.loss.dtype
         last._when_read = self.warn
-        if all(readable(loss) for loss in losses):
+        if self._on_host and all(readable(loss) for loss in losses):
             self._see_on_host([loss.item() for loss in losses], eps_of(self._dtype))
             return
         if self._state is None:
@@ -44,9 +45,13 @@ class ResolutionWatch:
         run, largest_so_far, found = self._state.unbind()
         now = last.resolution.amax()
         low_now = now < ENOUGH
-        run.copy_(torch.where(low_now, run + 1, 0))
-        largest_so_far.copy_(torch.where(low_now, torch.maximum(largest_so_far, now), 0))
-        found.copy_(torch.where(found.isnan() & (run >= STEPS), largest_so_far, found))
+        run = torch.where(low_now, run + 1, 0)
+        largest_so_far = torch.where(low_now, torch.maximum(largest_so_far, now), 0)
+        found = torch.where(found.isnan() & (run >= STEPS), largest_so_far, found)
+        state = torch.stack([run, largest_so_far, found])
+        if last._used is not None:
+            state = torch.where(last._used, state, self._state)
+        self._state.copy_(state)
 
     def _see_on_host(self, losses: list[float], eps: float) -> None:
         """The same by plain numbers, which take less time than torch's operations."""

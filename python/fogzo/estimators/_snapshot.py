@@ -103,25 +103,41 @@ class RandomStates:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
 
-    def keep(self) -> None:
-        """Remember the present states, for rewind()."""
-        devices = {p.device for p in self._parameters}
+    def keep(self, captured: bool = False) -> None:
+        """Remember the present states, for rewind(); ``captured``: from here on there are none.
+
+        While a CUDA graph is captured no generator can be read or written.
+        """
+        self._captured = captured
+        devices = set() if captured else {p.device for p in self._parameters}
         self._modules = [(torch.get_device_module(d), d) for d in devices if d.index is not None]
         self._states = self.read()
 
     def read(self) -> list[Tensor]:
+        if self._captured:
+            return []
         states = [torch.default_generator.get_state()]
         for module, device in self._modules:
             states.append(module.get_rng_state(device))
         return states
 
     def write(self, states: list[Tensor]) -> None:
+        if self._captured:
+            return
         torch.default_generator.set_state(states[0])
         for (module, device), state in zip(self._modules, states[1:], strict=True):
             module.set_rng_state(state, device)
 
     def rewind(self) -> None:
         self.write(self._states)
+
+    def drawn(self) -> list[str]:
+        """The devices whose generators are not as keep() found them."""
+        if self._captured:
+            return []
+        places = ["cpu", *(str(device) for _, device in self._modules)]
+        states = zip(self.read(), self._states, places, strict=True)
+        return [place for now, then, place in states if not torch.equal(now, then)]
 
     def are(self, states: list[Tensor]) -> bool:
         """Whether these are the present ones."""
@@ -196,13 +212,15 @@ class Buffers:
         running = ("running_mean", "running_var")
         return norm is not None and norm.training and self._slots[i][1] in running
 
-    def undo(self) -> None:
-        """Back to what keep() saw."""
+    def undo(self, captured: bool = False) -> None:
+        """Back to what keep() saw; no value changes while a CUDA graph is ``captured``."""
         for i, (tensor, _) in enumerate(self._seen):
             table, key = self._slots[i]
             if _get(self._slots[i]) is not tensor:
                 table[key] = tensor
-            if tensor is not None and i in self._copies and not self._has_old_bits(i):
+            if captured or tensor is None or i not in self._copies:
+                continue
+            if not self._has_old_bits(i):
                 with torch.no_grad():
                     tensor.copy_(self._copies[i])
 

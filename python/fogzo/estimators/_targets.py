@@ -74,8 +74,8 @@ class QuantTarget:
     def from_probe_space(self, rows: Tensor) -> Tensor:
         """G as W's gradient."""
         gradient = self.layers[0].from_probe_space(rows)
-        if self._frozen_rows:
-            gradient[self._frozen_rows] = 0
+        for row in self._frozen_rows:  # a list as index would be copied to the device
+            gradient[row].zero_()
         return gradient
 
     def coded(

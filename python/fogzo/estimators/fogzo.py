@@ -52,6 +52,9 @@ class FOGZO(Probing):
             DistributedDataParallel in ``model``, if there is one.
         check: repeat the forward of the first call, and raise where it gives another loss, with
             the name of what differs; costs that call a forward pass and a wait for the device.
+        capturable: no value is read by the host, so that a CUDA graph may capture a call after an
+            eager one: each replay is the next step. The probes run before ``start`` too, to no
+            effect. The forward must draw no random numbers; docs/cuda-graphs.md.
 
     Raises:
         ValueError, TypeError: no quantized weight, or an argument outside its range.
@@ -82,6 +85,7 @@ class FOGZO(Probing):
         probes_mode: str = "sequential",
         process_group: Any = None,
         check: bool = False,
+        capturable: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -98,6 +102,7 @@ class FOGZO(Probing):
             probes_mode=probes_mode,
             process_group=process_group,
             check=check,
+            capturable=capturable,
         )
         self.gamma = _gamma.max_gamma(self._op, gamma, self._d)
         self.ramp_steps = None if ramp_steps is None else self._count("ramp_steps", ramp_steps)
@@ -117,9 +122,17 @@ class FOGZO(Probing):
         last = Last(as_scalar(loss), fallbacks=self.fallbacks)
         t = self.calls // self.accumulate
         targets = [t for t in self._targets if t.weight.grad is not None and t.enabled]
-        if t < self.start or not targets:
+        if not targets:
             return last
-        last.gamma = _gamma.at(self.gamma, self.ramp_steps, t)
+        if isinstance(t, Tensor):
+            last.gamma = _gamma.on_device(self.gamma, self.ramp_steps, t)
+            if self.start:
+                last._used = t >= self.start
+                last.gamma = torch.where(last._used, last.gamma, 0.0)
+        elif t < self.start:
+            return last
+        else:
+            last.gamma = _gamma.at(self.gamma, self.ramp_steps, t)
         with torch.no_grad():
             self._replace(forward, targets, scaler, last)
         return last
@@ -131,8 +144,8 @@ class FOGZO(Probing):
         plain = scaled if factor is None else unscaled(scaled, factor)
         columns = zip(targets, plain, strict=True)
         guides = [target.to_probe_space(gradient) for target, gradient in columns]
-        draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": last.gamma}
-        guided = Guided(targets, guides, draw)
+        draw = {"seed": self.seed, "step": self._call_number(), "noise": self.noise}
+        guided = Guided(targets, guides, draw | {"gamma": last.gamma})
         last.norm = fk.whitened_norm(guides, guided.scales, guided.surrogates, noise=self.noise)
         guided.draw["norm"] = last.norm
         last._guided = guided

@@ -26,7 +26,7 @@ class NSPSA(Probing):
         model: with quantized layers.
         probes: n >= 1, two forward passes each.
         seed, noise, accumulate, allow_unused, difference, probe_fraction, probe_dtype,
-        probes_mode, process_group, check: as FOGZO's.
+        probes_mode, process_group, check, capturable: as FOGZO's.
         everything: perturb the float parameters too, by 1e-3 along u, without rounding; all that
             are trainable, whether the forward reads them or not.
         on_nonfinite: where a probe's loss is not finite: "ste" makes that step's G zero (there is
@@ -59,6 +59,7 @@ class NSPSA(Probing):
         probes_mode: str = "sequential",
         process_group: Any = None,
         check: bool = False,
+        capturable: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -75,6 +76,7 @@ class NSPSA(Probing):
             probes_mode=probes_mode,
             process_group=process_group,
             check=check,
+            capturable=capturable,
         )
 
     def _step(self, forward: Forward, scaler: Any) -> Last:
@@ -94,8 +96,8 @@ class NSPSA(Probing):
         """Leave G in .grad of the perturbed weights."""
         # with norm 0 the operations give the guide no weight; any tensor of the shape will do
         weights = [target.latent() for target in targets]
-        draw = {"seed": self.seed, "step": self.calls, "noise": self.noise, "gamma": 1.0}
-        guided = Guided(targets, weights, draw | {"norm": 0.0})
+        draw = {"seed": self.seed, "step": self._call_number(), "noise": self.noise}
+        guided = Guided(targets, weights, draw | {"gamma": 1.0, "norm": 0.0})
         difference, finite = self._measure(forward, guided, last)
         kept = self._kept(last, finite)
         factor = scale_of(scaler, weights[0].device)

@@ -95,7 +95,8 @@ class Last:
 
     Attributes:
         loss: unperturbed loss of the whole batch, 0-dim, detached, in the closure's dtype.
-        gamma: 1 - beta as used by this call, no unit; 1 of NSPSA, 0 of a plain step.
+        gamma: 1 - beta as used by this call, no unit; 1 of NSPSA, 0 of a plain step; with
+            FOGZO's ``capturable`` a 0-dim float64 tensor.
         norm: N, the length of g' = e a g over all perturbed weights, in the unit of the loss,
             0-dim float32; a float NaN without a guide.
         forwards: this call's cost, a forward 1, a backward 2.
@@ -117,10 +118,14 @@ class Last:
         float_probes: names of the perturbed weights that met float inputs in the probes: all, but
             for layers with act_bits, or with probe_dtype="int8", where embeddings, float parameters
             and weights that the model reads through ``quantized_weight()`` remain.
+
+    Of a call that a CUDA graph captured, every tensor is that of the last replay, and what is made
+    of them when it is read (flips and predicted among them) follows; the numbers, names and texts
+    of the host are the capture's: forwards, probes_mode, why_sequential, float_probes.
     """
 
     # a plain step's
-    gamma = 0.0
+    gamma: Tensor | float = 0.0
     norm: Tensor | float = math.nan
     probes_mode = "sequential"
     why_sequential: str | None = None
@@ -130,6 +135,8 @@ class Last:
     _probed: tuple[Sequence[Target], set[str]] = (), set()
     _guided: Guided | None = None
     _predicted: Tensor | None = None
+    _live = False  # its tensors may be written anew: a capturable estimator's
+    _used: Tensor | None = None  # whether G was wanted, where the device decides (``start``)
     _when_read: Callable[[], None] | None = None  # called where the host waits for figures anyway
 
     def __init__(self, loss: Tensor, fallbacks: Tensor | int = 0, forwards: int = 3) -> None:
@@ -158,15 +165,18 @@ class Last:
         if self._predicted is None:
             n = len(self._losses) // 2
             if self._guided is None or n == 0:
-                self._predicted = torch.full((n,), float("nan"), dtype=torch.float64)
+                made = torch.full((n,), float("nan"), dtype=torch.float64)
             else:
                 with torch.no_grad():
-                    self._predicted = torch.stack([self._guided.predicted(i) for i in range(n)])
+                    made = torch.stack([self._guided.predicted(i) for i in range(n)])
+            if self._live:
+                return made
+            self._predicted = made
         return self._predicted
 
     def settle(self) -> None:
         """Make what is made from the guides, before they are overwritten."""
-        assert self.predicted is not None
+        self._predicted = self.predicted
         self._guided = None
 
     @property
@@ -220,20 +230,20 @@ def eps_of(dtype: torch.dtype) -> float:
 class Differences:
     """Makes D of n probes, float32 [n], each rounded once from float64.
 
-    ``sides``: how many perturbations lie between the two losses of a probe, 2 or 1.
+    Args:
+        sides: how many perturbations lie between the two losses of a probe, 2 or 1.
+        on_host: whether the host may read losses.
     """
 
-    def __init__(self, n: int, sides: int) -> None:
-        self._sides = sides
+    def __init__(self, n: int, sides: int, on_host: bool = True) -> None:
+        self._sides, self._on_host = sides, on_host
         # a tensor over host memory that plain floats are written into: no operation of torch's
         self._halves = array("f", bytes(4 * n))
         self._tensor = torch.frombuffer(self._halves, dtype=torch.float32)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Differences, (
-            len(self._halves),
-            self._sides,
-        )  # a copy shares memory with its own tensor
+        # a copy shares memory with its own tensor
+        return Differences, (len(self._halves), self._sides, self._on_host)
 
     def of(self, losses: Sequence[Tensor]) -> tuple[Tensor, bool | None]:
         """D of the losses L+, L- (or the base) of each probe in turn, 0-dim, until the next call.
@@ -241,7 +251,7 @@ class Differences:
         Returns:
             D, and whether all of it is finite (None where that is not readable without waiting).
         """
-        if not all(loss.is_cpu for loss in losses):
+        if not (self._on_host and all(loss.is_cpu for loss in losses)):
             pairs = torch.stack(list(losses)).double().view(-1, 2)
             return ((pairs[:, 0] - pairs[:, 1]) / self._sides).float(), None
         numbers = [loss.item() for loss in losses]

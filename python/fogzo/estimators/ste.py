@@ -17,7 +17,7 @@ class STE(Estimator):
         model: with or without quantized layers.
         accumulate: calls that make one schedule step; without effect on the STE.
         allow_unused: accept quantized weights that the forward never uses.
-        check: as FOGZO's.
+        check, capturable: as FOGZO's.
 
     Raises:
         ValueError, TypeError: an argument outside its range.
@@ -35,10 +35,19 @@ class STE(Estimator):
         accumulate: int = 1,
         allow_unused: bool = False,
         check: bool = False,
+        capturable: bool = False,
     ) -> None:
-        super().__init__(model, accumulate=accumulate, allow_unused=allow_unused, check=check)
+        super().__init__(
+            model,
+            accumulate=accumulate,
+            allow_unused=allow_unused,
+            check=check,
+            capturable=capturable,
+        )
 
     def _step(self, forward: Forward, scaler: Any) -> Last:
         loss = self._forward(forward)
         self._back_propagate(loss, scaler)
+        if self._captures is not None:
+            self._captures.learn()
         return Last(as_scalar(loss))

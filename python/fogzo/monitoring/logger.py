@@ -81,7 +81,7 @@ class Logger:
         self._waiting: list[_Figures] = []
         self._own_writer = isinstance(tensorboard, (str, Path))
         self._writer = _writer(tensorboard) if self._own_writer else tensorboard
-        self._file = None if path is None else _opened(Path(path), resume, est.calls)
+        self._file = None if path is None else _opened(Path(path), resume, int(est.calls))
 
     def log(self, last: Last | None = None) -> None:
         """Note the figures of the call of ``backward`` just made, before or after the step.
@@ -149,14 +149,14 @@ class _Figures:
     def __init__(self, est: Estimator, last: Last, rates: dict[str, Tensor]) -> None:
         seed = getattr(est, "seed", None)
         label = LABELS.get(type(est).__name__, type(est).__name__)
-        self._head = {"estimator": label, "seed": seed, "step": est.calls - 1}
-        self._forwards = est.forwards
+        self._head = {"estimator": label, "seed": seed}
         self._probes, self._rates = len(last.losses), list(rates)
         counts = last.flip_counts()
         self._flips = [name for names, _ in counts for name in names]
         # what the host knows already
         self._known: dict[str, Any] = {"gamma": last.gamma, "norm": last.norm}
         self._known |= {"fallbacks": last.fallbacks}
+        self._known |= {"step": est.calls - 1, "forwards": est.forwards}
         self._scalars = [key for key, value in self._known.items() if isinstance(value, Tensor)]
         parts = [last.loss, *(self._known[key] for key in self._scalars)]
         if self._probes:
@@ -177,9 +177,10 @@ class _Figures:
         rates = {name: next(at) for name in self._rates}
         return {
             **self._head,
+            "step": int(known["step"]),
             "train_loss": loss,
             "gamma": known["gamma"] if self._probes else None,
-            "forwards": self._forwards,
+            "forwards": int(known["forwards"]),
             "difference": probes["difference"],
             "predicted": probes["predicted"],
             "flips": flips,
