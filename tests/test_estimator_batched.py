@@ -141,6 +141,55 @@ def test_each_probe_normalises_by_statistics_of_its_own():
     assert torch.allclose(model[1].running_mean, want, atol=1e-6)
 
 
+class Turned(nn.Module):
+    """Draws for a tensor that does not lie row by row."""
+
+    def __init__(self, draw: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.draw(x.view(12, 4, 4).permute(2, 0, 1)).permute(1, 2, 0).reshape(12, 16)
+
+
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": lambda x: F.dropout(x, 0.4),
+    "dropout in place": lambda x: F.dropout(x * 1, 0.4, inplace=True),
+    "bernoulli_": lambda x: x * torch.empty_like(x).bernoulli_(0.6),
+    "uniform_": lambda x: x + torch.empty_like(x).uniform_(-1, 1),
+    "rand_like": lambda x: x + torch.rand_like(x),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_masks_lie_as_the_tensor_lies(draw):
+    """As those of nn.TransformerEncoderLayer do, which turns its batch."""
+    found = []
+    for mode in ("sequential", "batched"):
+        model = make()
+        model.insert(2, Turned(DRAWS[draw]))
+        est = FOGZO(model, probes=2, gamma=0.1, probes_mode=mode)
+        torch.manual_seed(3)
+        est.backward(loss_of(model), batch=(X, Y))
+        assert est.last.probes_mode == mode
+        found.append(est.last.losses)
+    assert (found[0] - found[1]).abs().max() <= 2 * LOSS_ERROR
+
+
+@pytest.mark.parametrize("options", [{}, {"probe_dtype": "int8"}], ids=str)
+def test_group_norm_after_a_convolution(options):
+    found = []
+    for mode in ("sequential", "batched"):
+        torch.manual_seed(0)
+        layers = [nn.Unflatten(1, (2, 2, 2)), nn.Conv2d(2, 4, 2), nn.GroupNorm(2, 4), nn.Flatten()]
+        model = fogzo.quantize_(nn.Sequential(*layers))
+        est = FOGZO(model, probes=2, gamma=0.1, probes_mode=mode, **options)
+        est.backward(loss_of(model), batch=(X, Y))
+        assert est.last.probes_mode == mode
+        found.append(est.last.losses)
+    assert (found[0] - found[1]).abs().max() <= 2 * LOSS_ERROR
+
+
 class Tracks(nn.Module):
     """Writes what it sees into a buffer."""
 

@@ -33,7 +33,11 @@ of `fk.probe_matmul`. `randomness="same"` gives every probe the masks that the s
 drew; where the state of the random numbers behind it says otherwise, the probes run one by one.
 BatchNorm in train mode normalises each probe by that probe's batch and updates nothing.
 
-The losses are those of sequential probes but for float32 rounding. What it costs is memory, the
+Under autocast the functions that the closure calls are given its rules one by one (float32 for a
+`cross_entropy`, halves for a `linear`): torch.vmap would take them apart before autocast knows them.
+Functions that autocast meets inside an operation of C++ alone keep the rules of their parts.
+
+The losses are those of sequential probes but for rounding. What it costs is memory, the
 activations of 2n forwards without a graph at once; what it saves is the launches and the Python of
 2n - 1 forwards. On one thread of a Zen 3 CPU, where launches are cheap, it is no gain for the six
 blocks of width 256 that the step benchmark uses (FOGZO's step over the straight-through step,

@@ -24,13 +24,15 @@ class QuantConv(QuantLayer, _ConvNd):
     """What QuantConv1d and QuantConv2d share: see them.
 
     Float inputs meet the values of Q(W) in torch's own convolution: in a probe too, where the
-    packed codes become values for the time of one layer. Integers (``act_bits``, int8 probes) and
-    rotated weights ("quest") are multiplied patch by patch: the padded input is unfolded, and a
-    patch, what one output position of one group sees, is a row: one token, with a scale of its own.
+    packed codes of one side become values for the time of one layer. Integers (``act_bits``, int8
+    probes) and rotated weights ("quest") are multiplied patch by patch: the padded input is
+    unfolded, and a patch, what one output position of one group sees, is a row: one token, with a
+    scale of its own.
     """
 
-    def _forward_of_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        y: Tensor = self._conv_forward(x, weight, self._parameters["bias"])
+    def _of_values(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution with W as rows [N, K], or in its own shape."""
+        y: Tensor = self._conv_forward(x, values.view(self.weight.shape), bias)
         return y
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,12 +40,16 @@ class QuantConv(QuantLayer, _ConvNd):
         state = self.__dict__
         if not state["enabled"]:
             state["_was_read"] = True
-            return self._forward_of_weight(x, self.weight)
+            return self._of_values(x, self.weight, self._parameters["bias"])
         bits, probe = state["config"].act_bits, state["_probe_weight"]
         if bits is None and isinstance(probe, CodedWeight):
             bits = probe.act_bits
         if bits is None and not state["_rotates"]:
-            return self._forward_of_weight(x, self.quantized_weight())
+            bias = self._parameters["bias"]
+            if isinstance(probe, CodedWeight) and not torch.is_grad_enabled():
+                state["_was_read"] = True
+                return probe.product(x, bias, self._of_values)
+            return self._of_values(x, self.quantized_weight(), bias)
         channels, dims = self.in_channels, self.weight.dim()
         if x.dim() not in (dims - 1, dims) or x.shape[1 - dims] != channels:
             op, expected = type(self).__name__, f"[B, {channels}, ...] or [{channels}, ...]"
@@ -56,7 +62,16 @@ class QuantConv(QuantLayer, _ConvNd):
         """[B, C, ...] -> [B, out_channels, ...], group by group, from rows [B * L, K]."""
         dtype, bias = self._result_dtype(x), self._parameters["bias"]
         patches, size = self._patches(x)
-        coded, values = self._codes() if bits is not None else (None, self.quantized_weight())
+        probe = self._probe_weight
+        coded: CodedWeight | None = None
+        values: Tensor | None = None
+        if bits is not None:
+            coded, values = self._codes()
+        elif isinstance(probe, CodedWeight) and not torch.is_grad_enabled():
+            self.__dict__["_was_read"] = True
+            coded = probe
+        else:
+            values = self.quantized_weight()
         values = None if values is None else values.flatten(1)
         width, outputs = self.weight[0].numel(), self.out_channels // self.groups
         parts = []
@@ -66,16 +81,16 @@ class QuantConv(QuantLayer, _ConvNd):
             own = slice(group * outputs, (group + 1) * outputs)
             of_group = None if bias is None else bias[own]
             weight = None if values is None else values[own]
-            if bits is None:
+            if coded is None:
                 parts.append(F.linear(rows, cast(Tensor, weight), of_group))
                 continue
-            codes = cast(CodedWeight, coded).part(own.start, own.stop)
+            part = coded.part(own.start, own.stop)
+            if bits is None:
+                parts.append(part.product(rows, of_group))
+                continue
             rows = rows if rows.dtype is torch.bfloat16 else rows.float()
-            parts.append(
-                integer_linear(
-                    rows, weight, of_group, codes.codes, codes.scale, codes.grid, bits, dtype
-                )
-            )
+            of_weight = (part.codes, part.scale, part.grid)
+            parts.append(integer_linear(rows, weight, of_group, *of_weight, bits, dtype))
         y = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         by_patch = y.view(len(x), math.prod(size), self.out_channels)
         return by_patch.transpose(1, 2).reshape(len(x), self.out_channels, *size)
