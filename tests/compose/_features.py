@@ -279,6 +279,11 @@ def hooked() -> nn.Module:
     return model
 
 
+def scripted() -> nn.Module:
+    part = nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 16), nn.Tanh())
+    return net(torch.jit.script(part))
+
+
 class Images(nn.Module):
     """The 8 features as a picture of 2 x 4."""
 
@@ -356,6 +361,7 @@ FEATURES: dict[str, Feature] = {
     "AveragedModel, deepcopy": Averaged(lambda: net(nn.Dropout(0.2))),
     "state_dict and resume": Resumed(net),
     "torch.compile": Feature(net, running=compiled),
+    "a torch.jit.ScriptModule inside": Feature(scripted),
     "DistributedDataParallel": Feature(
         lambda: net(nn.Dropout(0.2)),
         # NSPSA's quantized weights are constants to back-propagation

@@ -11,7 +11,7 @@ from torch import Tensor
 import fogzo_kernels as fk
 
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-PART = 2**16  # values that are float32 at a time, where autocast takes halves of them
+PARTS = 32  # float32 values at a time are a part of the rows, where autocast takes halves
 
 
 class CodedProduct(torch.autograd.Function):
@@ -58,7 +58,7 @@ def factor(x: Tensor, codes: Tensor | fk.Packed, scale: Tensor, grid: fk.Grid) -
         values: Tensor = fk.dequantize(codes, scale, grid)
         return values
     out = torch.empty(codes.shape, dtype=dtype, device=x.device)
-    step = max(1, PART // max(1, out.shape[1]))
+    step = -(-len(out) // PARTS)
     for first in range(0, len(out), step):
         rows = slice(first, first + step)
         own = scale if scale.dim() == 0 else scale[rows]
