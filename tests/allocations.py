@@ -1,4 +1,4 @@
-"""What torch's CPU allocator gives out, also inside torch.vmap, which hides it from dispatch modes."""
+"""What torch's CPU allocator gives out, inside torch.vmap too, where dispatch modes do not see."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_a_step_takes_packed_codes_five_percent_and_one_layers_values(case, job)
 
 @needs_kernel
 def test_the_ledger_sees_values_inside_of_vmap(monkeypatch):
-    """Those of all sides at once, where the layer asks for them: the counts above are of something."""
+    """Those of all sides, where a layer asks for them: the counts above are of something."""
 
     def together(self: Any, x: Tensor, bias: Any, of: Any = F.linear) -> Tensor:
         return of(x, self.values(), bias)

@@ -221,4 +221,4 @@ class Buffers:
 
 def _get(slot: Slot) -> Tensor | None:
     table, key = slot
-    return table[key] if key in table else None
+    return table[key] if key in table else None  # noqa: SIM401 (a ScriptModule's has no get)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from .coded_weight import CodedWeight
 from .config import QuantConfig, given_config
 from .quant_layer import QuantLayer, become_quantized
 
+Size = int | tuple[int, ...]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
@@ -29,6 +30,38 @@ class QuantConv(QuantLayer, _ConvNd):
     unfolded, and a patch, what one output position of one group sees, is a row: one token, with a
     scale of its own.
     """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: str | Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        config: QuantConfig | None = None,
+        device: Any = None,
+    ) -> None:
+        kind = type(self)
+        config = given_config(kind.__name__, config)
+        own: Any = kind.float_class
+        own.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, device=device, dtype=torch.float32,
+        )  # fmt: skip
+        become_quantized(self, kind, config)
+
+    @classmethod
+    def from_conv(cls, conv: _ConvNd, config: QuantConfig | None = None) -> Self:
+        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
+        return cls._from_float("from_conv", conv, config)
+
+    def to_conv(self, quantized: bool = False) -> _ConvNd:
+        """Torch's layer with the latent weight (shared), or with a copy of Q(W)."""
+        return cast(_ConvNd, self._to_float(quantized))
 
     def _of_values(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution with W as rows [N, K], or in its own shape."""
@@ -130,36 +163,6 @@ class QuantConv1d(QuantConv, nn.Conv1d):
 
     float_class = nn.Conv1d
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] = 1,
-        padding: str | int | tuple[int] = 0,
-        dilation: int | tuple[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        config: QuantConfig | None = None,
-        device: Any = None,
-    ) -> None:
-        config = given_config("QuantConv1d", config)
-        nn.Conv1d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
-            padding_mode, device=device, dtype=torch.float32,
-        )  # fmt: skip
-        become_quantized(self, QuantConv1d, config)
-
-    @classmethod
-    def from_conv(cls, conv: nn.Conv1d, config: QuantConfig | None = None) -> QuantConv1d:
-        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
-        return cls._from_float("from_conv", conv, config)
-
-    def to_conv(self, quantized: bool = False) -> nn.Conv1d:
-        """An nn.Conv1d with the latent weight (shared), or with a copy of Q(W)."""
-        return cast(nn.Conv1d, self._to_float(quantized))
-
 
 class QuantConv2d(QuantConv, nn.Conv2d):
     """An nn.Conv2d that convolves with Q(W), W viewed as [out_channels, in/groups * kh * kw].
@@ -177,33 +180,3 @@ class QuantConv2d(QuantConv, nn.Conv2d):
     """
 
     float_class = nn.Conv2d
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: str | int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        config: QuantConfig | None = None,
-        device: Any = None,
-    ) -> None:
-        config = given_config("QuantConv2d", config)
-        nn.Conv2d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
-            padding_mode, device=device, dtype=torch.float32,
-        )  # fmt: skip
-        become_quantized(self, QuantConv2d, config)
-
-    @classmethod
-    def from_conv(cls, conv: nn.Conv2d, config: QuantConfig | None = None) -> QuantConv2d:
-        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
-        return cls._from_float("from_conv", conv, config)
-
-    def to_conv(self, quantized: bool = False) -> nn.Conv2d:
-        """An nn.Conv2d with the latent weight (shared), or with a copy of Q(W)."""
-        return cast(nn.Conv2d, self._to_float(quantized))
