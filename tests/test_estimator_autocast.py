@@ -297,3 +297,33 @@ def test_a_device_whose_rules_are_unknown_is_a_reason(monkeypatch):
     with pytest.warns(UserWarning, match="one after the other: autocast is on, and this torch has"):
         est.backward(closure)
     assert est.last.probes_mode == "sequential"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_compiled_model_keeps_autocasts_rules(whole):
+    """Compiled code calls no function that rules could be applied to: probes run in turn."""
+
+    class WithLoss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = make()
+
+        def forward(self) -> Tensor:
+            return cross_entropy(self.net)
+
+    want, _ = losses_of(FOGZO, cross_entropy, None, torch.bfloat16)
+    torch._dynamo.reset()
+    model = WithLoss()
+    run = torch.compile(model, backend="eager", fullgraph=whole)
+    est = FOGZO(model, probes=2, seed=7, probes_mode="batched")
+
+    def closure() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return run()
+
+    torch.manual_seed(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        est.backward(closure)
+    assert (est.last.probes_mode == "batched") == (est.why_sequential is None)
+    assert (est.last.losses - want).abs().max() <= 8 * EPS * want.abs().max()

@@ -35,7 +35,8 @@ BatchNorm in train mode normalises each probe by that probe's batch and updates 
 
 Under autocast the functions that the closure calls are given its rules one by one (float32 for a
 `cross_entropy`, halves for a `linear`): torch.vmap would take them apart before autocast knows
-them. Functions that autocast meets inside an operation of C++ alone keep the rules of their parts.
+them. Functions that autocast meets inside an operation of C++ alone keep the rules of their parts,
+and compiled code under autocast runs uncompiled there, or one probe after the other.
 
 The losses are those of sequential probes but for rounding. What it costs is memory, the
 activations of 2n forwards without a graph at once; what it saves is the launches and the Python of

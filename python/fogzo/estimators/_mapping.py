@@ -32,6 +32,8 @@ class Mapping(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if torch.compiler.is_compiling():
+            if torch.is_autocast_enabled(self._device):
+                torch._dynamo.graph_break()  # the rules are for functions that really are called
             return func(*args, **kwargs)
         if isinstance(func, FunctionType):
             return self._inside(func, args, kwargs)
