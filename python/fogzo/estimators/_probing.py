@@ -210,7 +210,7 @@ class Probing(Estimator):
 
     def _together(self, run: Run, after: list[Tensor]) -> list[Tensor] | None:
         """The losses of one forward for all probes; None where there is a ``why_sequential``."""
-        self.why_sequential = self._turns.known(self._circumstances, self.calls)
+        self.why_sequential = self._turns.known(self._circumstances)
         if self.why_sequential is not None:
             return None
         self._random.rewind()

@@ -25,10 +25,13 @@ class Turns:
 
     def __init__(self) -> None:
         self._why: dict[str, str] = {}
+        self._calls = 0  # on the host, whatever counts those of the estimator
 
-    def known(self, circumstances: str, calls: int) -> str | None:
-        """Why the closure is not tried now; None: it is."""
-        return self._why.get(circumstances) if calls % AGAIN else None
+    def known(self, circumstances: str) -> str | None:
+        """Why the closure is not tried in this call; None: it is."""
+        again = self._calls % AGAIN == 0
+        self._calls += 1
+        return None if again else self._why.get(circumstances)
 
     def note(self, circumstances: str, why: str | None) -> None:
         """What came of a try; None: it was mapped."""
@@ -42,17 +45,20 @@ class Turns:
     def any(self) -> bool:
         return bool(self._why)
 
-    def state(self) -> dict[str, str]:
-        return dict(self._why)
+    def state(self) -> dict[str, Any]:
+        return {"calls": self._calls, "reasons": dict(self._why)}
 
-    def load(self, state: dict[str, str]) -> None:
-        self._why = dict(state)
+    def load(self, state: dict[str, Any]) -> None:
+        self._calls, self._why = state["calls"], dict(state["reasons"])
 
 
 def check_state(op: str, state: Any) -> None:
-    texts = state.items() if isinstance(state, dict) else ((None, None),)
-    if not all(isinstance(text, str) for pair in texts for text in pair):
-        expected = "a dict of texts, as state_dict() returned it"
+    table: dict[str, Any] = state if isinstance(state, dict) else {}
+    calls, reasons = table.get("calls", -1), table.get("reasons")
+    texts = reasons.items() if isinstance(reasons, dict) else ((None, None),)
+    good = _check.is_int(calls) and calls >= 0
+    if not good or not all(isinstance(text, str) for pair in texts for text in pair):
+        expected = "a count of calls and a dict of texts, as state_dict() returned them"
         _check.fail(op, "why_sequential", f"is {state!r}", expected, TypeError)
 
 
