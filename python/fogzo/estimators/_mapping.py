@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -64,20 +64,24 @@ class Mapping(TorchFunctionMode):
             self._running = outer
 
 
-@cache
 def inside_of(func: FunctionType) -> FunctionType | None:
     """A function of torch's written in Python, without its own look for a mode to go to.
 
     The functions that it calls then go to the mode, and it does not once more. None where it does
-    not look.
+    not look. It is made anew each time, of the module as it is now.
     """
-    looks = [name for name in func.__code__.co_names if name.startswith("has_torch_function")]
+    looks = looks_of(func.__code__)
     if not looks or not all(name in func.__globals__ for name in looks):
         return None
     scope = func.__globals__ | dict.fromkeys(looks, _no_mode)
     inside = FunctionType(func.__code__, scope, func.__name__, func.__defaults__, func.__closure__)
     inside.__kwdefaults__ = func.__kwdefaults__
     return inside
+
+
+@cache
+def looks_of(code: CodeType) -> tuple[str, ...]:
+    return tuple(name for name in code.co_names if name.startswith("has_torch_function"))
 
 
 def _no_mode(*_: Any) -> bool:
