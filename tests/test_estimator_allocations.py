@@ -102,8 +102,8 @@ def test_a_step_takes_packed_codes_five_percent_and_one_layers_values(case, job)
     # of 1.25: a byte for each code of the layer has the size of another layer's values
     assert found.most_watched <= (1.25 if job == "blocks" else 1.0) * widest
     assert found.left - plain.left <= MARGIN * size
-    if job == "rotated convolutions":  # copies of weights and gradients, rotated: docs/layers.md
-        assert found.peak - plain.peak <= codes + 1.3 * size
+    if job == "rotated convolutions":  # gradients, and rotated copies of them and of the weights
+        assert found.peak <= 3 * size + codes + MARGIN * size + widest
         return
     # oneDNN copies a layer's values into an order of its own, and they are an eighth of all
     layer = widest if job == "convolutions" else 0

@@ -315,15 +315,17 @@ def test_the_reason_is_kept_in_the_state():
         again.backward(loss_of(model), batch=(X, Y))
         assert again.why_sequential == est.why_sequential
         assert len(calls) == 3  # not tried
-        reasons = est.state_dict()["why_sequential"] | {"calls": 100}
+        ((name, (why, skipped)),) = est.state_dict()["why_sequential"].items()
+        assert skipped == 0
+        reasons = {name: [why, 99]}
         again.load_state_dict(est.state_dict() | {"why_sequential": reasons})
         again.backward(loss_of(model), batch=(X, Y))
         assert len(calls) == 3 + 4  # tried, and nothing said
-    good = est.state_dict()["why_sequential"]
-    assert good["calls"] == 1
-    for value in (3, {}, good | {"calls": -1}, good | {"reasons": {"closure": None}}):
+        reasons = {name: [why, 0]}
+    assert again.state_dict()["why_sequential"] == reasons
+    for value in (3, {"a": "why"}, {"a": ["why", -1]}, {"a": [None, 0]}, {1: ["why", 0]}):
         bad = {**est.state_dict(), "why_sequential": value}
-        with pytest.raises(TypeError, match=r"why_sequential is .*, expected a count of calls and"):
+        with pytest.raises(TypeError, match=r"why_sequential is .*, expected texts and counts"):
             again.load_state_dict(bad)
     with pytest.raises(ValueError, match="probes_mode is 'batched', expected 'sequential'"):
         FOGZO(model).load_state_dict(est.state_dict())
@@ -405,13 +407,13 @@ def test_each_closure_has_a_reason_of_its_own():
     assert steps.one() == ("batched", 2)
     assert steps.one(reads) == ("sequential", 3)
     assert steps.one(functools.partial(reads)) == ("sequential", 3)
-    (text,) = steps.est.state_dict()["why_sequential"]["reasons"]
+    (text,) = steps.est.state_dict()["why_sequential"]
     assert re.fullmatch(r".*reads:\d+, train, autocast None", text)
     for i in range(20):  # as many closures as one likes
         scope: dict[str, Any] = {"reads": reads}
         exec(f"def closure_{i}(batch): return reads(batch)", scope)
         steps.one(scope[f"closure_{i}"])
-    assert len(steps.est.state_dict()["why_sequential"]["reasons"]) == 16
+    assert len(steps.est.state_dict()["why_sequential"]) == 16
 
 
 class Callable_:

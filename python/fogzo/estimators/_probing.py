@@ -204,7 +204,7 @@ class Probing(Estimator):
         else:
             last.probes_mode = "batched"
         if self.probes_mode == "batched":  # not where the closure itself raises
-            self._turns.note(self._circumstances, self.why_sequential)
+            self._turns.note(self.why_sequential)
         last._flips, last._probed = run.flips, (guided.targets, run.read)
         return losses if base is None else [loss for plus in losses for loss in (plus, base)]
 

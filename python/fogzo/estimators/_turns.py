@@ -25,41 +25,51 @@ class Turns:
 
     def __init__(self) -> None:
         self._why: dict[str, str] = {}
-        self._calls = 0  # on the host, whatever counts those of the estimator
+        self._skipped: dict[str, int] = {}  # calls since the last try
+        self._trying: str | None = None
 
     def known(self, circumstances: str) -> str | None:
         """Why the closure is not tried in this call; None: it is."""
-        again = self._calls % AGAIN == 0
-        self._calls += 1
-        return None if again else self._why.get(circumstances)
-
-    def note(self, circumstances: str, why: str | None) -> None:
-        """What came of a try; None: it was mapped."""
-        self._why.pop(circumstances, None)
+        why = self._why.get(circumstances)
         if why is not None:
-            self._why[circumstances] = why
+            self._skipped[circumstances] += 1
+            if self._skipped[circumstances] < AGAIN:
+                self._trying = None
+                return why
+        self._trying = circumstances
+        return None
+
+    def note(self, why: str | None) -> None:
+        """What came of the try, if there was one; None: the closure was mapped."""
+        if self._trying is None:
+            return
+        self._why.pop(self._trying, None)
+        self._skipped.pop(self._trying, None)
+        if why is not None:
+            self._why[self._trying], self._skipped[self._trying] = why, 0
             if len(self._why) > MOST:
-                del self._why[next(iter(self._why))]
+                oldest = next(iter(self._why))
+                del self._why[oldest], self._skipped[oldest]
 
     @property
     def any(self) -> bool:
         return bool(self._why)
 
-    def state(self) -> dict[str, Any]:
-        return {"calls": self._calls, "reasons": dict(self._why)}
+    def state(self) -> dict[str, list[Any]]:
+        return {name: [why, self._skipped[name]] for name, why in self._why.items()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        self._calls, self._why = state["calls"], dict(state["reasons"])
+    def load(self, state: dict[str, list[Any]]) -> None:
+        self._why = {name: why for name, (why, _) in state.items()}
+        self._skipped = {name: skipped for name, (_, skipped) in state.items()}
 
 
 def check_state(op: str, state: Any) -> None:
-    table: dict[str, Any] = state if isinstance(state, dict) else {}
-    calls, reasons = table.get("calls", -1), table.get("reasons")
-    texts = reasons.items() if isinstance(reasons, dict) else ((None, None),)
-    good = _check.is_int(calls) and calls >= 0
-    if not good or not all(isinstance(text, str) for pair in texts for text in pair):
-        expected = "a count of calls and a dict of texts, as state_dict() returned them"
-        _check.fail(op, "why_sequential", f"is {state!r}", expected, TypeError)
+    pairs: Any = state.items() if isinstance(state, dict) else ((None, None),)
+    for name, kept in pairs:
+        good = isinstance(name, str) and isinstance(kept, list) and len(kept) == 2
+        if not good or not isinstance(kept[0], str) or not _check.is_int(kept[1]) or kept[1] < 0:
+            expected = "texts and counts by name, as state_dict() returned them"
+            _check.fail(op, "why_sequential", f"is {state!r}", expected, TypeError)
 
 
 def circumstances_of(closure: Callable[..., Any], training: bool, device: str) -> str:
