@@ -103,7 +103,7 @@ def test_a_step_takes_packed_codes_five_percent_and_one_layers_values(case, job)
     assert found.most_watched <= (1.25 if job == "blocks" else 1.0) * widest
     assert found.left - plain.left <= MARGIN * size
     if job == "rotated convolutions":  # gradients, and rotated copies of them and of the weights
-        patches = 8 * 4 * 4 * 1152  # float32 rows of a layer of up to 4 sides
+        patches = 2 * 2 * 4 * (4 * 1152)  # of a layer's 4 places, both sides, float32, and turned
         assert found.peak <= 3 * size + codes + MARGIN * size + widest + patches
         return
     # oneDNN copies a layer's values into an order of its own, and they are an eighth of all
