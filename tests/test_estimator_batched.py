@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 import fogzo
 import fogzo_kernels as fk
 from fogzo import FOGZO, NSPSA, QuantConfig
+from fogzo.estimators import _turns
 
 GENERATOR = torch.Generator().manual_seed(1)
 X, Y = torch.randn(12, 8, generator=GENERATOR), torch.arange(12) % 4
@@ -141,6 +144,55 @@ def test_each_probe_normalises_by_statistics_of_its_own():
     assert torch.allclose(model[1].running_mean, want, atol=1e-6)
 
 
+class Turned(nn.Module):
+    """Draws for a tensor that does not lie row by row."""
+
+    def __init__(self, draw: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.draw(x.view(12, 4, 4).permute(2, 0, 1)).permute(1, 2, 0).reshape(12, 16)
+
+
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": lambda x: F.dropout(x, 0.4),
+    "dropout in place": lambda x: F.dropout(x * 1, 0.4, inplace=True),
+    "bernoulli_": lambda x: x * torch.empty_like(x).bernoulli_(0.6),
+    "uniform_": lambda x: x + torch.empty_like(x).uniform_(-1, 1),
+    "rand_like": lambda x: x + torch.rand_like(x),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_masks_lie_as_the_tensor_lies(draw):
+    """As those of nn.TransformerEncoderLayer do, which turns its batch."""
+    found = []
+    for mode in ("sequential", "batched"):
+        model = make()
+        model.insert(2, Turned(DRAWS[draw]))
+        est = FOGZO(model, probes=2, gamma=0.1, probes_mode=mode)
+        torch.manual_seed(3)
+        est.backward(loss_of(model), batch=(X, Y))
+        assert est.last.probes_mode == mode
+        found.append(est.last.losses)
+    assert (found[0] - found[1]).abs().max() <= 2 * LOSS_ERROR
+
+
+@pytest.mark.parametrize("options", [{}, {"probe_dtype": "int8"}], ids=str)
+def test_group_norm_after_a_convolution(options):
+    found = []
+    for mode in ("sequential", "batched"):
+        torch.manual_seed(0)
+        layers = [nn.Unflatten(1, (2, 2, 2)), nn.Conv2d(2, 4, 2), nn.GroupNorm(2, 4), nn.Flatten()]
+        model = fogzo.quantize_(nn.Sequential(*layers))
+        est = FOGZO(model, probes=2, gamma=0.1, probes_mode=mode, **options)
+        est.backward(loss_of(model), batch=(X, Y))
+        assert est.last.probes_mode == mode
+        found.append(est.last.losses)
+    assert (found[0] - found[1]).abs().max() <= 2 * LOSS_ERROR
+
+
 class Tracks(nn.Module):
     """Writes what it sees into a buffer."""
 
@@ -257,15 +309,145 @@ def test_the_reason_is_kept_in_the_state():
         est.backward(loss_of(model), batch=(X, Y))
     again = FOGZO(model, probes_mode="batched")
     again.load_state_dict(est.state_dict())
-    assert again.why_sequential == est.why_sequential
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again.backward(loss_of(model), batch=(X, Y))
-    bad = {**est.state_dict(), "why_sequential": 3}
-    with pytest.raises(TypeError, match="why_sequential is 3, expected a text or None"):
-        again.load_state_dict(bad)
+        assert again.why_sequential == est.why_sequential
+        assert len(calls) == 3  # not tried
+        ((name, (why, skipped)),) = est.state_dict()["why_sequential"].items()
+        assert skipped == 0
+        reasons = {name: [why, 99]}
+        again.load_state_dict(est.state_dict() | {"why_sequential": reasons})
+        again.backward(loss_of(model), batch=(X, Y))
+        assert len(calls) == 3 + 4  # tried, and nothing said
+        reasons = {name: [why, 0]}
+    assert again.state_dict()["why_sequential"] == reasons
+    for value in (3, {"a": "why"}, {"a": ["why", -1]}, {"a": [None, 0]}, {1: ["why", 0]}):
+        bad = {**est.state_dict(), "why_sequential": value}
+        with pytest.raises(TypeError, match=r"why_sequential is .*, expected texts and counts"):
+            again.load_state_dict(bad)
     with pytest.raises(ValueError, match="probes_mode is 'batched', expected 'sequential'"):
         FOGZO(model).load_state_dict(est.state_dict())
+
+
+class Switched(nn.Module):
+    """Reads a value, which torch.vmap cannot, while it is on."""
+
+    on = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(x.detach().abs().max().item() + 1) if self.on else x
+
+
+class Steps:
+    """Calls of an estimator: how many forwards each took, and by which mode."""
+
+    def __init__(self, switch: Callable[[nn.Module], bool] = lambda model: True) -> None:
+        self.model = make()
+        self.model.insert(2, Switched())
+        self.model[2].register_forward_pre_hook(
+            lambda module, _: setattr(module, "on", switch(module))
+        )
+        self.est = FOGZO(self.model, gamma=0.1, probes_mode="batched")
+        self.forwards = 0
+        self.model[0].register_forward_hook(self.count)
+
+    def count(self, *_: Any) -> None:
+        self.forwards += 1
+
+    def one(self, closure: Callable[..., Tensor] | None = None) -> tuple[str, int]:
+        before = self.forwards
+        self.est.backward(closure or loss_of(self.model), batch=(X, Y))
+        assert self.est.why_sequential == self.est.last.why_sequential
+        assert (self.est.why_sequential is None) == (self.est.last.probes_mode == "batched")
+        return self.est.last.probes_mode, self.forwards - before
+
+
+def test_a_cause_that_passes_unseen_is_found_to_have_passed():
+    """At every hundredth call; between them nothing is paid for it."""
+    steps = Steps(lambda module: steps.est.calls < 60)
+    with pytest.warns(UserWarning, match="one after the other") as found:
+        seen = [steps.one() for _ in range(102)]
+    assert len(found) == 1
+    assert seen[0] == ("sequential", 4)  # the step's, a try, and two in turn
+    assert set(seen[1:100]) == {("sequential", 3)}
+    assert seen[100:] == [("batched", 2)] * 2
+
+
+def test_a_cause_that_stays_is_tried_at_every_hundredth_call():
+    steps = Steps()
+    with pytest.warns(UserWarning, match="one after the other") as found:
+        seen = [steps.one() for _ in range(102)]
+    assert len(found) == 1
+    assert [i for i, step in enumerate(seen) if step == ("sequential", 4)] == [0, 100]
+
+
+def test_other_circumstances_are_tried_at_once():
+    steps = Steps(lambda module: module.training)
+    with pytest.warns(UserWarning, match="one after the other"):
+        assert steps.one() == ("sequential", 4)
+    steps.model.eval()
+    assert steps.one() == ("batched", 2)
+    assert steps.one() == ("batched", 2)
+    steps.model.train()
+    assert steps.one() == ("sequential", 3)  # known from before
+
+
+def test_each_closure_has_a_reason_of_its_own():
+    steps = Steps(lambda module: False)
+
+    def reads(batch: Any) -> Tensor:
+        loss = loss_of(steps.model)(batch)
+        return loss * (1 + 0 * loss.detach().item())
+
+    assert steps.one() == ("batched", 2)
+    with pytest.warns(UserWarning, match="one after the other"):
+        assert steps.one(reads) == ("sequential", 4)
+    assert steps.one() == ("batched", 2)
+    assert steps.one(reads) == ("sequential", 3)
+    assert steps.one(functools.partial(reads)) == ("sequential", 3)
+    (text,) = steps.est.state_dict()["why_sequential"]
+    assert re.fullmatch(r".*reads:\d+, train, autocast None", text)
+    for i in range(20):  # as many closures as one likes
+        scope: dict[str, Any] = {"reads": reads}
+        exec(f"def closure_{i}(batch): return reads(batch)", scope)
+        steps.one(scope[f"closure_{i}"])
+    assert len(steps.est.state_dict()["why_sequential"]) == 16
+
+
+class Callable_:
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, batch: Any) -> Tensor:
+        return loss_of(self.model)(batch)
+
+    def method(self, batch: Any) -> Tensor:
+        return self(batch)
+
+
+def test_closures_without_code_of_their_own():
+    steps = Steps(lambda module: False)
+    own = Callable_(steps.model)
+    assert steps.one(own) == ("batched", 2)
+    assert steps.one(own.method) == ("batched", 2)
+
+
+def test_a_closure_that_raises_by_itself_is_tried_again():
+    steps, raising = Steps(lambda module: False), [True]
+
+    def closure(batch: Any) -> Tensor:
+        if raising[0] and not torch.is_grad_enabled():
+            raise RuntimeError("mine")
+        return loss_of(steps.model)(batch)
+
+    with pytest.warns(UserWarning, match="mine"), pytest.raises(RuntimeError, match="^mine$"):
+        steps.one(closure)
+    steps.one()
+    raising[0] = False
+    assert steps.one(closure) == ("batched", 2)
 
 
 @pytest.mark.parametrize("kind", [FOGZO, NSPSA])
@@ -298,3 +480,14 @@ def test_vmap_of_probe_matmul_is_one_call_with_shared_rows(shared, dtype, monkey
     got = torch.vmap(one, in_dims=dims)(codes, x, x_scale)
     assert torch.equal(got, want)
     assert calls == [x.shape]
+
+
+def test_a_capture_tries_no_refused_closure_again():
+    """A try that fails would end the capture; the first eager call behind it tries."""
+    turns = _turns.Turns()
+    assert turns.known("closure") is None
+    turns.note("no rule")
+    for _ in range(2 * _turns.AGAIN):
+        assert turns.known("closure", captured=True) == "no rule"
+        turns.note("no rule")
+    assert turns.known("closure") is None

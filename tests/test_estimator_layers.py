@@ -160,3 +160,35 @@ def test_tied_layers_of_two_kinds_are_probed_together():
     assert est.last.flips["0.weight"] > 0
     assert est.last.float_probes == []
     assert fogzo.summary(model).quantized[0].inputs == "8 bits"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*deprecated")
+@pytest.mark.parametrize("kind", [fogzo.FOGZO, fogzo.NSPSA])
+def test_a_scripted_part_keeps_its_buffers_through_the_probes(kind):
+    torch.manual_seed(0)
+    part = torch.jit.script(nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 8)))
+    model = fogzo.quantize_(nn.Sequential(nn.Linear(8, 8), part, nn.Linear(8, 4)))
+    x = torch.randn(12, 8)
+    est = kind(model, probes=2)
+    est.backward(lambda: model(x).square().mean())
+    norm = model[1][0]
+    assert norm.num_batches_tracked == 1
+    with torch.no_grad():
+        mean = model[0](x).mean(0)
+    assert torch.allclose(norm.running_mean, 0.1 * mean, atol=1e-6)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+    def closure() -> Tensor:
+        loss = model(x).square().mean()
+        if len(calls) == 2:  # in the second probe
+            raise ValueError("mine")
+        calls.append(1)
+        return loss
+
+    calls: list[int] = []
+    with pytest.raises(ValueError, match="mine"):
+        est.backward(closure)
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+    quantized = [row.name for row in fogzo.summary(model).quantized]
+    assert quantized == ["0.weight", "2.weight"]

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 
 import fogzo
 from fogzo import FOGZO, NSPSA
+from fogzo.estimators import _ranks
 
 GENERATOR = torch.Generator().manual_seed(1)
 X, Y = torch.randn(16, 8, generator=GENERATOR), torch.arange(16) % 4
@@ -93,6 +94,13 @@ def two(rank: int) -> dict[str, Any]:
         seen.append(wrapped.module[1].running_mean.clone())
     found["statistics"], found["begun"] = seen, list(begun)
     found["broadcasts"] = list(broadcasts)
+    # as in a torch whose wrapper has no such methods
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_ranks, "OWN_SYNC", ("_no_longer_there", "_sync_buffers"))
+        begun.clear()
+        for _ in range(STEPS):
+            est.backward(closure)
+    found["begun without"] = list(begun)
     with wrapped.no_sync(), pytest.raises(RuntimeError, match="model is called inside no_sync"):
         est.backward(closure)
     with pytest.warns(UserWarning, match="each of the 2 processes probes with its own batch alone"):
@@ -147,6 +155,9 @@ def test_probes_broadcast_no_buffers(results):
 
 def test_forwards_of_a_step_begin_with_one_buffer(results):
     """Rank 0's, in all processes and probes; broadcast once, before the step's own forward."""
+    without, there = (found["begun without"] for found in results)
+    assert without == there
+    assert len(set(without)) == STEPS
     begun, other = (found["begun"] for found in results)
     a_step = len(begun) // STEPS
     assert begun == other == [1.0] * a_step + [begun[-1]] * a_step
@@ -160,6 +171,21 @@ def test_forwards_of_a_step_begin_with_one_buffer(results):
 def test_a_group_averages_where_no_wrapper_is_seen(results):
     assert torch.equal(results[0]["given"], results[1]["given"])
     assert not torch.equal(results[0]["alone"], results[1]["alone"])
+
+
+@pytest.mark.parametrize("name", _ranks.SWITCHES)
+def test_a_wrapper_without_what_is_needed_is_refused(name, tmp_path, monkeypatch):
+    meeting = f"file://{tmp_path}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        wrapped = DDP(make())
+        FOGZO(wrapped)
+        delattr(wrapped, name)
+        text = f"model holds a DistributedDataParallel without {name}, expected one of torch 2.11"
+        with pytest.raises(RuntimeError, match=text):
+            FOGZO(wrapped)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_data_parallel_is_refused():

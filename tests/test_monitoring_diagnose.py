@@ -337,3 +337,29 @@ def test_a_probe_that_is_not_finite_is_said():
     assert [f.measured for f in found.findings if f.name == "finite"] == [
         "3 of 4 probes have finite losses"
     ]
+
+
+def test_whether_the_probes_can_be_batched_is_said_where_it_is_asked():
+    model = make()
+    plain = quiet(model, lambda: loss_of(model), gamma=0.01)
+    found = quiet(model, lambda: loss_of(model), gamma=0.01, probes_mode="batched")
+    assert found.good
+    assert found.why_sequential is None
+    assert verdict(found, "batched") == (True, "it can be mapped")
+    assert [f.name for f in plain.findings] == [f.name for f in found.findings][:-1]
+    assert plain.flips == found.flips
+    assert plain.measured == pytest.approx(found.measured, rel=1e-4)
+
+    def reads() -> Tensor:
+        loss = loss_of(model)
+        return loss * (1 + 0 * loss.detach().item())
+
+    found = quiet(model, reads, gamma=0.01, probes_mode="batched")
+    assert "item()" in found.why_sequential
+    good, text = verdict(found, "batched")
+    assert not good
+    assert text == f"right, but the closure cannot be mapped: {found.why_sequential}"
+    assert all(f.good for f in found.findings if f.name != "batched")
+    assert quiet(model, reads, gamma=0.01).good  # not asked
+    with pytest.raises(ValueError, match="probes_mode is 'vmap', expected one of sequential"):
+        quiet(model, reads, probes_mode="vmap")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 from fogzo import recipes
 from fogzo.recipes._spec import UsageError, parse_estimators
@@ -24,6 +26,17 @@ def test_options_reach_the_estimator() -> None:
     state = estimator.state_dict()
     assert (estimator.probes, estimator.noise, state["seed"]) == (3, "rademacher", 5)
     assert spec.learning_rate(MNIST, None) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["fogzo", "n-spsa"])
+def test_probes_run_in_one_forward_where_asked(kind: str) -> None:
+    plain, batched = parse_estimators(f"{kind},{kind}:probes_mode=batched:probes=2")
+    images, labels = torch.rand(8, 784), torch.arange(8)
+    for spec, mode in ((plain, "sequential"), (batched, "batched")):
+        model = MNIST.model(0)
+        estimator = spec.make(model, seed=5)
+        estimator.backward(lambda model=model: F.cross_entropy(model(images), labels))
+        assert estimator.last.probes_mode == mode
 
 
 def test_a_surrogate_reaches_the_model() -> None:
@@ -58,6 +71,8 @@ def test_learning_rate_prefers_the_option_then_lr_then_the_recipe() -> None:
         ("fogzo:noise=normal", "option noise has 'normal', expected published or rademacher"),
         ("fogzo:probe_fraction=0", "option probe_fraction has '0', expected a number over 0"),
         ("n-spsa:difference=backward", "difference has 'backward', expected central or forward"),
+        ("fogzo:probes_mode=vmap", "probes_mode has 'vmap', expected sequential or batched"),
+        ("ste:probes_mode=batched", "ste has option 'probes_mode', expected one of lr"),
         ("ste:lr=inf", "option lr has 'inf', expected a positive number"),
         ("ste:surrogate=tanh", "surrogate has 'tanh', expected identity or clipped"),
         ("fogzo:probes=1:probes=2", "option 'probes' twice"),

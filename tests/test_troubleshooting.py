@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import json
 import math
 import re
 import warnings
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from allocations import allocated_by
 from torch import Tensor, nn
 
 import fogzo
@@ -195,6 +198,17 @@ def test_a_step_is_slow():
         assert sum(rows) == seen
     assert est.last.float_probes == []
 
+    def reads() -> Tensor:
+        loss = loss_of(model)
+        return loss / max(loss.item(), 1.0)
+
+    est = FOGZO(model, probes=4, probes_mode="batched")
+    with pytest.warns(UserWarning, match="one after the other"):
+        est.backward(reads)
+    assert (est.last.probes_mode, "item()" in est.last.why_sequential) == ("sequential", True)
+    est.backward(lambda: loss_of(model))
+    assert (est.last.probes_mode, est.last.why_sequential) == ("batched", None)
+
 
 def test_memory_runs_out():
     def kept(est: Estimator, closure: Callable[[], Tensor]) -> list[int]:
@@ -226,6 +240,15 @@ def test_memory_runs_out():
     for p, gradient in zip(model.parameters(), plain, strict=True):
         # sums of 256 terms in another order: 256 roundings of the largest
         assert torch.allclose(p.grad, gradient, rtol=0, atol=256 * 2.0**-24 * gradient.abs().max())
+    sides = {
+        name: allocated_by(lambda est=est: est.backward(lambda: loss_of(model)), set()).peak
+        for name, est in {
+            "batched": FOGZO(model, probes=8, probes_mode="batched"),
+            "sequential": FOGZO(model, probes=8),
+        }.items()
+    }
+    activations = 4 * 256 * 32  # of one layer, one side
+    assert sides["batched"] > sides["sequential"] + 8 * activations
     est = FOGZO(model)
     est.backward(lambda: loss_of(model))
     assert est.last._guided is not None
@@ -239,7 +262,7 @@ def _gradients(est: Estimator, model: nn.Module, x: Tensor, y: Tensor) -> list[n
     return list(model.parameters())
 
 
-def test_a_resumed_run_differs():
+def test_a_resumed_run_differs(tmp_path):
     def begun(calls: int) -> tuple[nn.Sequential, FOGZO, torch.optim.Optimizer]:
         model = make(dropout=0.2)
         est, optimizer = FOGZO(model, gamma=0.1), torch.optim.Adam(model.parameters(), lr=0.01)
@@ -265,6 +288,23 @@ def test_a_resumed_run_differs():
     assert torch.equal(bits[True], whole[0].weight)
     assert not torch.equal(bits[False], whole[0].weight)
 
+    path = tmp_path / "log.jsonl"
+    model = make()
+    est = STE(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    with fogzo.Logger(est, path) as logger:
+        train(est, model, 2, optimizer=optimizer)
+        logger.log()
+        state = est.state_dict(), logger.state_dict()
+        train(est, model, 1, optimizer=optimizer)
+        logger.log()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+    est = STE(model)
+    est.load_state_dict(state[0])
+    with fogzo.Logger(est, path, resume=True) as logger:
+        logger.load_state_dict(state[1])
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1]
+
 
 def test_the_loss_cannot_resolve_the_probes():
     model = make()
@@ -276,6 +316,24 @@ def test_the_loss_cannot_resolve_the_probes():
     est = FOGZO(model, gamma=1e-5)
     est.backward(lambda: F.cross_entropy(model(X).bfloat16().float(), Y))
     assert est.last.resolution > 10
+
+    def far(model: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:
+        return 1e5 + F.cross_entropy(model(X).to(dtype), Y)  # float32 rounds it to 0.008
+
+    resolutions = {}
+    for name, gamma, dtype in (
+        ("float32", 1e-5, torch.float32),
+        ("gamma", 0.5, torch.float32),
+        ("float64", 1e-5, torch.float64),
+    ):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*n-SPSA regime")
+            est = FOGZO(model, gamma=gamma, probes=16)
+        est.backward(lambda dtype=dtype: far(model, dtype))
+        resolutions[name] = est.last.resolution.mean().item()
+    assert resolutions["float32"] < 10
+    assert resolutions["gamma"] > 1.5 * resolutions["float32"]
+    assert resolutions["float64"] > 1e6
 
 
 def test_the_closure_is_not_repeatable():
@@ -291,6 +349,18 @@ def test_the_closure_is_not_repeatable():
     assert found.differs_at == "the input of the model"
     rows = torch.randperm(256, generator=generator)[:32]
     FOGZO(model, check=True).backward(lambda b: F.cross_entropy(model(b), Y[rows]), batch=X[rows])
+
+    class Noisy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.randn(x.shape, generator=generator)
+
+    model.insert(1, Noisy())
+    found = fogzo.diagnose(model, lambda: loss_of(model), verbose=False)
+    assert found.differs_at == "the output of '1' (Noisy)"
+    del model[1]
+    calls = itertools.count()
+    found = fogzo.diagnose(model, lambda: loss_of(model) * (1 + next(calls)), verbose=False)
+    assert found.differs_at == "what the closure does outside of the model's modules"
 
 
 def test_every_heading_is_the_name_of_a_test():

@@ -231,15 +231,15 @@ def tied() -> nn.Module:
 
 
 class Attention(nn.Module):
-    """nn.TransformerEncoderLayer over the 12 rows as one sequence."""
+    """nn.TransformerEncoderLayer over the rows as sequences of two."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.TransformerEncoderLayer(16, 2, 16, dropout=0.2, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layer(x[None])[0]
-        return y
+        y: Tensor = self.layer(x.view(-1, 2, 16))
+        return y.reshape(len(x), 16)
 
 
 class Recurrent(nn.Module):
@@ -255,6 +255,11 @@ def autocast(model: nn.Module, batch: Batch) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         out = model(batch[0])
     return F.cross_entropy(out.float(), batch[1])
+
+
+def all_in_autocast(model: nn.Module, batch: Batch) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=0.1)
 
 
 def several(model: nn.Module, batch: Batch) -> Tensor:
@@ -290,6 +295,11 @@ def hooked() -> nn.Module:
     model = net(nn.Identity())
     model[1].register_forward_hook(lambda module, args, out: out * 1.5)
     return model
+
+
+def scripted() -> nn.Module:
+    part = nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 16), nn.Tanh())
+    return net(torch.jit.script(part))
 
 
 class Images(nn.Module):
@@ -359,6 +369,7 @@ FEATURES: dict[str, Feature] = {
     "8-bit activations (act_bits)": Feature(with_config(act_bits=8)),
     "rademacher noise": Feature(net, options={"noise": "rademacher"}),
     "autocast, bfloat16": Feature(net, autocast, half=True),
+    "autocast, the loss inside": Feature(lambda: net(Attention()), all_in_autocast, half=True),
     "GradScaler": Scaled(net),
     "accumulation over calls": Accumulated(lambda: net(nn.Dropout(0.2)), options={"accumulate": 2}),
     "gradient clipping": Clipped(net),
@@ -369,6 +380,7 @@ FEATURES: dict[str, Feature] = {
     "captured step, replayed": Replayed(
         lambda: net(nn.LayerNorm(16)), options={"capturable": True}
     ),
+    "a torch.jit.ScriptModule inside": Feature(scripted),
     "DistributedDataParallel": Feature(
         lambda: net(nn.Dropout(0.2)),
         # NSPSA's quantized weights are constants to back-propagation

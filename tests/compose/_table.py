@@ -33,7 +33,12 @@ of `fk.probe_matmul`. `randomness="same"` gives every probe the masks that the s
 drew; where the state of the random numbers behind it says otherwise, the probes run one by one.
 BatchNorm in train mode normalises each probe by that probe's batch and updates nothing.
 
-The losses are those of sequential probes but for float32 rounding. What it costs is memory, the
+Under autocast the functions that the closure calls are given its rules one by one (float32 for a
+`cross_entropy`, halves for a `linear`): torch.vmap would take them apart before autocast knows
+them. Functions that autocast meets inside an operation of C++ alone keep the rules of their parts,
+and compiled code under autocast runs uncompiled there, or one probe after the other.
+
+The losses are those of sequential probes but for rounding. What it costs is memory, the
 activations of 2n forwards without a graph at once; what it saves is the launches and the Python of
 2n - 1 forwards. On one thread of a Zen 3 CPU, where launches are cheap, it is no gain for the six
 blocks of width 256 that the step benchmark uses (FOGZO's step over the straight-through step,
@@ -49,8 +54,12 @@ torch.vmap and runs once for each probe):
 So `sequential` is the default; many probes of small batches are where batching pays. It is not yet
 measured on a GPU, and there the masks of fused dropout kernels may differ between the two modes.
 
-Where the closure turns out not to be mappable it has run once more than otherwise. What a mapped
-closure stores (`self.out = y`) is a tensor of torch.vmap's that nothing can read after the call.
+Where the closure turns out not to be mappable it has run once more than otherwise. It is tried
+again at every hundredth call of `backward`, since what stood in the way may have passed; another
+closure, train in place of eval mode and another autocast around the call are tried at once. The
+warning comes once, and reasons are kept in `est.state_dict()`, so that a resumed run tries when the
+first would have. What a mapped closure stores (`self.out = y`) is a tensor of torch.vmap's that
+nothing can read after the call.
 
 ## Captured steps
 
@@ -75,8 +84,10 @@ Quantized weights are perturbed as packed codes, two sides of one probe at a tim
 a layer that multiplies by values (autocast, `difference="forward"`) makes them and lets them go. Of
 more than 2^20 weights G is written over the gradient, which is why `est.last.predicted` is then
 made in the call. A step of the six blocks with 48 tokens, where weights are most of it, has the
-peak of the straight-through step, by the bytes of tests/test_estimator_memory.py. With a GradScaler
-the unscaled gradient is a copy.
+peak of the straight-through step, by the bytes of tests/test_estimator_memory.py; under autocast it
+has that, the packed codes and half precision's values of one layer. A convolution adds the values
+of one layer, of one side, in either mode. With a GradScaler the unscaled gradient is a copy, and
+`quest` makes rotated copies of weights and gradients.
 """
 
 

@@ -28,7 +28,6 @@ from transformers import (
 )
 
 EPS = torch.finfo(torch.float32).eps
-HALF = torch.finfo(torch.bfloat16).eps
 STEPS = 2
 
 
@@ -108,19 +107,19 @@ def test_a_model_trains_and_its_probes_are_the_slow_loops(make, act_bits, probes
             optimizer.step()
             optimizer.zero_grad()
     assert loss < first
-    assert est.last.probes_mode == ("sequential" if half else mode)
+    assert est.last.probes_mode == mode
     with torch.random.fork_rng():
         torch.set_rng_state(state)
         guides = guides_of(before, of_model)
     given: dict[str, Any] = {"norm": est.last.norm, "step": STEPS - 1}
     want = losses(before, est, of_model, guides, state, **given)
-    if half and act_bits is None:
+    if half and act_bits is None and mode == "sequential":
         assert torch.equal(est.last.losses, want)
         return
     if half:
-        # rounding of half-precision activations, which integers of 8 bits amplify
+        # twice the error of the same loop in half precision
         full = losses(before, est, closure_of(inputs, False), guides, state, **given)
-        tolerance = 2 * (want - full).abs().max() + HALF * want.abs().max()
+        tolerance = 2 * (want - full).abs().max() + 8 * EPS * want.abs().max()
     else:
         doubles = {k: t.double() if t.is_floating_point() else t for k, t in inputs.items()}
         with without_dropout(before), without_dropout(model):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .coded_linear import coded_linear
+from .coded_product import coded_product
 from .fake_quantize import fake_quantize
 from .integer_linear import integer_linear
 from .rotate import rotate
 
-__all__ = ["coded_linear", "fake_quantize", "integer_linear", "rotate"]
+__all__ = ["coded_product", "fake_quantize", "integer_linear", "rotate"]

@@ -14,11 +14,13 @@ from fogzo_kernels import _check, _surrogate
 
 from ._base import MAX_CALLS, Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
+from ._capture import capturing
 from ._ranks import Ranks
 from ._resolution import ResolutionWatch
 from ._run import Run
 from ._snapshot import Buffers, RandomStates
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
+from ._turns import Turns, check_state, circumstances_of
 from .record import Differences, Guided, Last
 
 MAX_PROBES = 2**20  # each is a forward or two in every step, and keeps its losses
@@ -85,6 +87,7 @@ class Probing(Estimator):
         _check.choice(op, "probes_mode", probes_mode, MODES)
         self.probes_mode = probes_mode
         self.why_sequential: str | None = None
+        self._turns, self._circumstances, self._said = Turns(), "", False
         self._ranks = Ranks(op, model, process_group)
         if capturable and self._ranks.group is not None:
             got = "is True, with the processes of a DistributedDataParallel or a process_group"
@@ -113,6 +116,9 @@ class Probing(Estimator):
         if self.probe_fraction < 1:
             rows = first_rows(self._call, batch, self.probe_fraction)
             self._part = lambda: closure(rows)
+        if self.probes_mode == "batched" and callable(closure):
+            device = self._targets[0].weight.device.type
+            self._circumstances = circumstances_of(closure, self._model.training, device)
         self._ranks.check(self._call)
         with self._ranks.step():
             self._random.keep(captured)
@@ -139,16 +145,15 @@ class Probing(Estimator):
 
     def state_dict(self) -> dict[str, Any]:
         self._warn()
-        own = {"fallbacks": int(self.fallbacks), "why_sequential": self.why_sequential}
+        own = {"fallbacks": int(self.fallbacks), "why_sequential": self._turns.state()}
         return super().state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        why = state.get("why_sequential") if isinstance(state, dict) else None
-        if why is not None and not isinstance(why, str):
-            op = f"{self._op}.load_state_dict"
-            _check.fail(op, "why_sequential", f"is {why!r}", "a text or None", TypeError)
+        if isinstance(state, dict) and "why_sequential" in state:
+            check_state(f"{self._op}.load_state_dict", state["why_sequential"])
         super().load_state_dict(state)
-        self.why_sequential = why
+        self._turns.load(state["why_sequential"])
+        self._said = self._turns.any
 
     load_state_dict.__doc__ = Estimator.load_state_dict.__doc__
 
@@ -206,22 +211,35 @@ class Probing(Estimator):
             difference=self.difference,
             probes=self.probes,
         )
-        losses = None
-        if self.probes_mode == "batched" and self.why_sequential is None:
-            self._random.rewind()
-            losses = run.together()
-            if losses is not None and self._part is None and not self._random.are(after):
-                losses, run.refused = None, "it draws other random numbers than one forward does"
-            if losses is None:
-                self.why_sequential = run.refused
-                self._warn_of_turns()
+        losses = self._together(run, after) if self.probes_mode == "batched" else None
         if losses is None:
             losses = run.in_turn()
             last.why_sequential = self.why_sequential
         else:
             last.probes_mode = "batched"
+        if self.probes_mode == "batched":  # not where the closure itself raises
+            self._turns.note(self.why_sequential)
         last._flips, last._probed = run.flips, (guided.targets, run.read)
         return losses if base is None else [loss for plus in losses for loss in (plus, base)]
+
+    def _together(self, run: Run, after: list[Tensor]) -> list[Tensor] | None:
+        """The losses of one forward for all probes; None where there is a ``why_sequential``."""
+        self.why_sequential = self._turns.known(self._circumstances, capturing())
+        if self.why_sequential is not None:
+            return None
+        self._random.rewind()
+        losses = run.together()
+        if losses is not None and self._part is None and not self._random.are(after):
+            losses, run.refused = None, "it draws other random numbers than one forward does"
+        self.why_sequential = run.refused
+        if losses is None and not self._said:
+            self._said = True
+            warnings.warn(
+                f"{self._op}: probes_mode 'batched' is not possible here, probes run one after the "
+                f"other: {self.why_sequential}",
+                stacklevel=2,
+            )
+        return losses
 
     def _base_loss(self, forward: Forward, last: Last) -> Tensor:
         """0-dim: the loss without perturbation, of the rows and by the products of the probes."""
@@ -300,13 +318,6 @@ class Probing(Estimator):
             set_gradients(targets, estimate)
             if over:
                 guided.guides[part] = plain[part] = estimate
-
-    def _warn_of_turns(self) -> None:
-        warnings.warn(
-            f"{self._op}: probes_mode 'batched' is not possible here, probes run one after the "
-            f"other: {self.why_sequential}",
-            stacklevel=2,
-        )
 
     def _warn(self) -> None:
         """Say what devices counted; waits for them."""

@@ -16,6 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from fogzo_kernels import _check
 
 WHOLE = "whole weights in each process: nn.parallel.DistributedDataParallel"
+# attributes of DistributedDataParallel that its documentation does not name: what an estimator
+# cannot do without, and what it can
+SWITCHES = ("require_forward_param_sync", "require_backward_grad_sync")
+OWN_SYNC = ("_check_sync_bufs_pre_fwd", "_sync_buffers")
 
 
 class Ranks:
@@ -31,6 +35,12 @@ class Ranks:
 
     def __init__(self, op: str, model: nn.Module, group: Any) -> None:
         self._wrappers = [m for m in model.modules() if isinstance(m, DistributedDataParallel)]
+        for wrapper in self._wrappers:
+            for name in SWITCHES:
+                if not hasattr(wrapper, name):
+                    got = f"holds a DistributedDataParallel without {name}"
+                    expected = f"one of torch 2.11 to 2.13 in place of {torch.__version__}"
+                    _check.fail(op, "model", got, expected, RuntimeError)
         for module in model.modules():
             if isinstance(module, nn.DataParallel):
                 got = "holds an nn.DataParallel, whose threads share no random state"
@@ -89,8 +99,7 @@ class Ranks:
         """
         try:
             for wrapper in self._wrappers:
-                if wrapper._check_sync_bufs_pre_fwd():
-                    wrapper._sync_buffers()
+                sync_buffers(wrapper)
             self._broadcast_buffers(False)
             yield
         finally:
@@ -112,3 +121,16 @@ class Ranks:
         together = torch.stack(list(losses)).double()
         dist.all_reduce(together, group=group)
         return (together / dist.get_world_size(group)).unbind()
+
+
+def sync_buffers(wrapper: DistributedDataParallel) -> None:
+    """What the wrapper's next forward would do about its buffers: give all the first process's."""
+    due, sync = (getattr(wrapper, name, None) for name in OWN_SYNC)
+    if due is not None and sync is not None:
+        if due():
+            sync()
+    elif wrapper.will_sync_module_buffers():
+        group = wrapper.process_group
+        first = dist.get_global_rank(group, 0)
+        for buffer in wrapper.module.buffers():
+            dist.broadcast(buffer.detach(), first, group=group)

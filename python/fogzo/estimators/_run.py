@@ -8,30 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from ._mapping import Mapping
 from ._sides import Sides, read_as_values
 from ._targets import InPlace, Target
 from .record import Guided
-
-
-class NoAutocast(TorchFunctionMode):
-    """Refuses autocast: torch.vmap takes losses and attention apart before autocast knows them.
-
-    A cross_entropy that autocast computes in float32 would be one in half precision, whose
-    differences are rounding.
-    """
-
-    def __init__(self, device: str) -> None:
-        super().__init__()
-        self._device = device
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if torch.is_autocast_enabled(self._device):
-            raise RuntimeError("autocast is on, whose rules torch.vmap does not apply to losses")
-        return func(*args, **(kwargs or {}))
 
 
 @dataclass
@@ -82,7 +63,7 @@ class Run:
             return loss
 
         try:
-            with NoAutocast(sides[0].device.type):
+            with Mapping(sides[0].device.type):
                 # the random numbers of one forward, for every entry
                 losses = torch.vmap(of_one, randomness="same")(*sides)
         except RuntimeError as error:

@@ -69,10 +69,9 @@ class Gradients:
         ]
 
     def sealed(self) -> bool:
-        """Whether they are as seal() saw them."""
-        return all(
-            p.grad is g and (g is None or g._version == version) for p, g, version in self._sealed
-        )
+        """Whether they are as seal() saw them, which lets go of them then."""
+        kept, self._sealed = self._sealed, []
+        return all(p.grad is g and (g is None or g._version == version) for p, g, version in kept)
 
     def undo(self) -> None:
         if self._old is None:
@@ -156,7 +155,11 @@ class Buffers:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._slots: list[Slot] = [(m._buffers, key) for m in model.modules() for key in m._buffers]
+        self._slots: list[Slot] = [
+            (m._buffers, key)
+            for m in model.modules()
+            for key in m._buffers.keys()  # noqa: SIM118 (a ScriptModule's table iterates by number)
+        ]
         norms = {id(m._buffers): m for m in model.modules() if isinstance(m, _NormBase)}
         # BatchNorm and its like, by the slots of their buffers
         self._norms = {
@@ -235,4 +238,5 @@ class Buffers:
 
 
 def _get(slot: Slot) -> Tensor | None:
-    return slot[0].get(slot[1])
+    table, key = slot
+    return table[key] if key in table else None  # noqa: SIM401 (a ScriptModule's has no get)

@@ -47,7 +47,8 @@ class FOGZO(Probing):
         probes_mode: "sequential", or "batched": all probes in one forward, which torch.vmap maps
             over their weights: the same losses but for rounding, with activations for all sides at
             once. Where the model cannot be mapped, last.why_sequential says why, and the probes
-            run one after the other.
+            run one after the other; that closure is tried again at every hundredth call, or at
+            once in train in place of eval mode, or under another autocast.
         process_group: whose processes' losses are averaged; None: those of the
             DistributedDataParallel in ``model``, if there is one.
         check: repeat the forward of the first call, and raise where it gives another loss, with

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor
 
 import fogzo_kernels as fk
 
-from ..autograd import coded_linear
+from ..autograd import coded_product
 
 
 class CodedWeight:
@@ -39,9 +40,14 @@ class CodedWeight:
         values: Tensor = fk.dequantize(self.codes, self.scale, self.grid)
         return values
 
-    def linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x [..., K] by ``values()``, [..., N], without a gradient."""
-        return coded_linear(x, self.codes, self.scale, self.grid, bias)
+    def product(
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        of: Callable[[Tensor, Tensor, Tensor | None], Tensor] = F.linear,
+    ) -> Tensor:
+        """``of`` x, ``values()`` and bias, without a gradient; the values live no longer."""
+        return coded_product(of, x, self.codes, self.scale, self.grid, bias)
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows of ``values()`` that a 1-D ``index`` names, [len(index), K]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from .coded_weight import CodedWeight
 from .config import QuantConfig, given_config
 from .quant_layer import QuantLayer, become_quantized
 
+Size = int | tuple[int, ...]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
@@ -24,13 +25,47 @@ class QuantConv(QuantLayer, _ConvNd):
     """What QuantConv1d and QuantConv2d share: see them.
 
     Float inputs meet the values of Q(W) in torch's own convolution: in a probe too, where the
-    packed codes become values for the time of one layer. Integers (``act_bits``, int8 probes) and
-    rotated weights ("quest") are multiplied patch by patch: the padded input is unfolded, and a
-    patch, what one output position of one group sees, is a row: one token, with a scale of its own.
+    packed codes of one side become values for the time of one layer. Integers (``act_bits``, int8
+    probes) and rotated weights ("quest") are multiplied patch by patch: the padded input is
+    unfolded, and a patch, what one output position of one group sees, is a row: one token, with a
+    scale of its own.
     """
 
-    def _forward_of_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        y: Tensor = self._conv_forward(x, weight, self._parameters["bias"])
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: str | Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        config: QuantConfig | None = None,
+        device: Any = None,
+    ) -> None:
+        kind = type(self)
+        config = given_config(kind.__name__, config)
+        own: Any = kind.float_class
+        own.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+            padding_mode, device=device, dtype=torch.float32,
+        )  # fmt: skip
+        become_quantized(self, kind, config)
+
+    @classmethod
+    def from_conv(cls, conv: _ConvNd, config: QuantConfig | None = None) -> Self:
+        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
+        return cls._from_float("from_conv", conv, config)
+
+    def to_conv(self, quantized: bool = False) -> _ConvNd:
+        """Torch's layer with the latent weight (shared), or with a copy of Q(W)."""
+        return cast(_ConvNd, self._to_float(quantized))
+
+    def _of_values(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution with W as rows [N, K], or in its own shape."""
+        y: Tensor = self._conv_forward(x, values.view(self.weight.shape), bias)
         return y
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,12 +73,16 @@ class QuantConv(QuantLayer, _ConvNd):
         state = self.__dict__
         if not state["enabled"]:
             state["_was_read"] = True
-            return self._forward_of_weight(x, self.weight)
+            return self._of_values(x, self.weight, self._parameters["bias"])
         bits, probe = state["config"].act_bits, state["_probe_weight"]
         if bits is None and isinstance(probe, CodedWeight):
             bits = probe.act_bits
         if bits is None and not state["_rotates"]:
-            return self._forward_of_weight(x, self.quantized_weight())
+            bias = self._parameters["bias"]
+            if isinstance(probe, CodedWeight) and not torch.is_grad_enabled():
+                state["_was_read"] = True
+                return probe.product(x, bias, self._of_values)
+            return self._of_values(x, self.quantized_weight(), bias)
         channels, dims = self.in_channels, self.weight.dim()
         if x.dim() not in (dims - 1, dims) or x.shape[1 - dims] != channels:
             op, expected = type(self).__name__, f"[B, {channels}, ...] or [{channels}, ...]"
@@ -56,7 +95,16 @@ class QuantConv(QuantLayer, _ConvNd):
         """[B, C, ...] -> [B, out_channels, ...], group by group, from rows [B * L, K]."""
         dtype, bias = self._result_dtype(x), self._parameters["bias"]
         patches, size = self._patches(x)
-        coded, values = self._codes() if bits is not None else (None, self.quantized_weight())
+        probe = self._probe_weight
+        coded: CodedWeight | None = None
+        values: Tensor | None = None
+        if bits is not None:
+            coded, values = self._codes()
+        elif isinstance(probe, CodedWeight) and not torch.is_grad_enabled():
+            self.__dict__["_was_read"] = True
+            coded = probe
+        else:
+            values = self.quantized_weight()
         values = None if values is None else values.flatten(1)
         width, outputs = self.weight[0].numel(), self.out_channels // self.groups
         parts = []
@@ -66,16 +114,16 @@ class QuantConv(QuantLayer, _ConvNd):
             own = slice(group * outputs, (group + 1) * outputs)
             of_group = None if bias is None else bias[own]
             weight = None if values is None else values[own]
-            if bits is None:
+            if coded is None:
                 parts.append(F.linear(rows, cast(Tensor, weight), of_group))
                 continue
-            codes = cast(CodedWeight, coded).part(own.start, own.stop)
+            part = coded.part(own.start, own.stop)
+            if bits is None:
+                parts.append(part.product(rows, of_group))
+                continue
             rows = rows if rows.dtype is torch.bfloat16 else rows.float()
-            parts.append(
-                integer_linear(
-                    rows, weight, of_group, codes.codes, codes.scale, codes.grid, bits, dtype
-                )
-            )
+            of_weight = (part.codes, part.scale, part.grid)
+            parts.append(integer_linear(rows, weight, of_group, *of_weight, bits, dtype))
         y = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         by_patch = y.view(len(x), math.prod(size), self.out_channels)
         return by_patch.transpose(1, 2).reshape(len(x), self.out_channels, *size)
@@ -115,36 +163,6 @@ class QuantConv1d(QuantConv, nn.Conv1d):
 
     float_class = nn.Conv1d
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] = 1,
-        padding: str | int | tuple[int] = 0,
-        dilation: int | tuple[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        config: QuantConfig | None = None,
-        device: Any = None,
-    ) -> None:
-        config = given_config("QuantConv1d", config)
-        nn.Conv1d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
-            padding_mode, device=device, dtype=torch.float32,
-        )  # fmt: skip
-        become_quantized(self, QuantConv1d, config)
-
-    @classmethod
-    def from_conv(cls, conv: nn.Conv1d, config: QuantConfig | None = None) -> QuantConv1d:
-        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
-        return cls._from_float("from_conv", conv, config)
-
-    def to_conv(self, quantized: bool = False) -> nn.Conv1d:
-        """An nn.Conv1d with the latent weight (shared), or with a copy of Q(W)."""
-        return cast(nn.Conv1d, self._to_float(quantized))
-
 
 class QuantConv2d(QuantConv, nn.Conv2d):
     """An nn.Conv2d that convolves with Q(W), W viewed as [out_channels, in/groups * kh * kw].
@@ -162,33 +180,3 @@ class QuantConv2d(QuantConv, nn.Conv2d):
     """
 
     float_class = nn.Conv2d
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: str | int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        config: QuantConfig | None = None,
-        device: Any = None,
-    ) -> None:
-        config = given_config("QuantConv2d", config)
-        nn.Conv2d.__init__(
-            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
-            padding_mode, device=device, dtype=torch.float32,
-        )  # fmt: skip
-        become_quantized(self, QuantConv2d, config)
-
-    @classmethod
-    def from_conv(cls, conv: nn.Conv2d, config: QuantConfig | None = None) -> QuantConv2d:
-        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
-        return cls._from_float("from_conv", conv, config)
-
-    def to_conv(self, quantized: bool = False) -> nn.Conv2d:
-        """An nn.Conv2d with the latent weight (shared), or with a copy of Q(W)."""
-        return cast(nn.Conv2d, self._to_float(quantized))

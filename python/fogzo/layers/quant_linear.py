@@ -89,7 +89,7 @@ class QuantLinear(QuantLayer, nn.Linear):
                 bias = self._parameters["bias"]
                 autocast = torch.is_autocast_enabled(x.device.type)
                 if probe.as_values or dtype is not torch.float32 or autocast:
-                    return probe.linear(x, bias)
+                    return probe.product(x, bias)
                 return self._shaped(x, self._of_codes(self._rows(x), probe, bias))
         if bits is not None:
             return self._shaped(x, self._of_integers(self._rows(x), bits, self._result_dtype(x)))

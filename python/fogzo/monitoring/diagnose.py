@@ -31,6 +31,7 @@ def diagnose(
     probes: int = 4,
     seed: int = 0,
     noise: str = "published",
+    probes_mode: str = "sequential",
     verbose: bool = True,
 ) -> Diagnosis:
     """Measure what FOGZO's probes can see of a model and a closure; nothing is changed.
@@ -42,7 +43,8 @@ def diagnose(
     Args:
         model: with quantized layers.
         closure, batch: as ``est.backward`` takes them.
-        gamma, probes, seed, noise: as FOGZO's.
+        gamma, probes, seed, noise, probes_mode: as FOGZO's; with "batched" the verdicts say whether
+            the closure can be mapped.
         verbose: print the result.
 
     Returns:
@@ -58,6 +60,7 @@ def diagnose(
     with untouched, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the verdicts say it
         options: dict[str, Any] = {"seed": seed, "noise": noise, "allow_unused": True}
+        options["probes_mode"] = probes_mode
         est = FOGZO(model, probes=probes, gamma=gamma, **options)
         if not any(target.enabled for target in est._targets):
             got = "has disabled quantized layers alone"
@@ -143,10 +146,11 @@ def _diagnosis(est: FOGZO, last: Last, along: Last, differs: tuple[float, str] |
         "measured": float(along.difference[0]) if len(along.difference) else math.nan,
         "predicted": float(along.predicted[0]) if len(along.predicted) else math.nan,
         "resolution": verdicts.largest(last.resolution.tolist()),
+        "why_sequential": last.why_sequential,
     }
     bare = Diagnosis(**values, findings=())
     other = math.nan if differs is None else differs[0]
-    findings = (
+    findings: tuple[verdicts.Finding, ...] = (
         verdicts.of_repeat(bare, other),
         verdicts.of_losses(last),
         verdicts.of_guide(bare),
@@ -154,4 +158,6 @@ def _diagnosis(est: FOGZO, last: Last, along: Last, differs: tuple[float, str] |
         verdicts.of_slope(bare, sum(along.flips.values())),
         verdicts.of_resolution(bare, last),
     )
+    if est.probes_mode == "batched":
+        findings += (verdicts.of_mapping(bare, est.probes),)
     return Diagnosis(**values, findings=findings)

@@ -31,7 +31,8 @@ class Logger:
     there in a plain step, is null. ``fogzo plot FILE`` draws them.
 
     Nothing waits for a device until rows are written: their figures stay there as one tensor a
-    step. Rows not yet written are lost where the process is killed.
+    step. Rows not yet written are lost where the process is killed. Save ``state_dict()`` beside
+    the estimator's, and a resumed run's rows are those of one that never stopped.
 
     Args:
         est: the estimator that trains.
@@ -122,6 +123,34 @@ class Logger:
                     self._writer.add_scalar(tag, value, row["step"])
         if self._file is not None:
             self._file.flush()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Calls so far and the memory of the oscillation rates; writes the rows that wait."""
+        self.flush()
+        rates = None if self._oscillation is None else self._oscillation.state_dict()
+        return {"calls": self._calls, "oscillation": rates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken, with ``resume=True`` for the file.
+
+        Raises:
+            TypeError, ValueError: none that state_dict() makes, or one of a logger with other
+                rates; nothing has been changed then.
+        """
+        op = "Logger.load_state_dict"
+        if not isinstance(state, dict) or state.keys() != {"calls", "oscillation"}:
+            got = f"is a {type(state).__name__}"
+            _check.fail(op, "state", got, "what state_dict() returned", TypeError)
+        if not _check.is_int(state["calls"]) or state["calls"] < 0:
+            _check.fail(op, "calls", f"is {state['calls']!r}", "an int >= 0")
+        rates = state["oscillation"]
+        if (rates is None) != (self._oscillation is None):
+            got = "is None" if rates is None else "has rates"
+            expected = f"oscillation={rates is not None} as when it was saved"
+            _check.fail(op, "oscillation", got, expected)
+        if self._oscillation is not None:
+            self._oscillation.load_state_dict(rates)
+        self._calls = state["calls"]
 
     def close(self) -> None:
         """Write what waits and close the file."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -76,3 +78,46 @@ class Oscillation:
             self._rates[name] = self.momentum * back + (1 - self.momentum) * self._rates[name]
             self._direction[name] = torch.where(change != 0, change, direction)
         return dict(self._rates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Momentum, and by weight what ``see`` compares with next: copies, two bytes a weight."""
+        weights = {
+            name: {
+                "codes": codes.clone(),
+                "direction": self._direction[name].clone(),
+                "rate": self._rates[name].clone(),
+            }
+            for name, codes in self._codes.items()
+        }
+        return {"momentum": self.momentum, "weights": weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken.
+
+        Raises:
+            TypeError, ValueError: a state of other weights or another momentum, or none that
+                state_dict() makes; nothing has been changed then.
+        """
+        op, text = "Oscillation.load_state_dict", "what state_dict() returned"
+        if not isinstance(state, dict) or state.keys() != {"momentum", "weights"}:
+            _check.fail(op, "state", f"is a {type(state).__name__}", text, TypeError)
+        if state["momentum"] != self.momentum:
+            expected = f"{self.momentum!r} as this one was made with"
+            _check.fail(op, "momentum", f"is {state['momentum']!r}", expected)
+        own = {target.name: target.unperturbed().codes for target in self._targets}
+        loaded: dict[str, dict[str, Tensor]] = {}
+        for name, tables in state["weights"].items():
+            if name not in own:
+                _check.fail(op, "weights", f"has {name!r}", "the names of the estimator's weights")
+            codes = own[name]
+            assert isinstance(codes, Tensor)
+            if not isinstance(tables, dict) or tables.keys() != {"codes", "direction", "rate"}:
+                _check.fail(op, name, f"is a {type(tables).__name__}", text, TypeError)
+            for key, shape in (("codes", codes.shape), ("direction", codes.shape), ("rate", ())):
+                if tables[key].shape != shape:
+                    got = f"has {key} of shape {tuple(tables[key].shape)}"
+                    _check.fail(op, name, got, f"{tuple(shape)}")
+            loaded[name] = {key: t.to(codes.device, copy=True) for key, t in tables.items()}
+        self._codes = {name: tables["codes"] for name, tables in loaded.items()}
+        self._direction = {name: tables["direction"] for name, tables in loaded.items()}
+        self._rates = {name: tables["rate"] for name, tables in loaded.items()}

@@ -35,6 +35,7 @@ class Diagnosis:
         flips: {name: codes that the probes changed, over all sides}.
         measured, predicted: D and P of a probe with gamma = 0, along the guide alone.
         resolution: the largest of the probes' |L+ - L-| / (eps max(|L+|, |L-|)).
+        why_sequential: what kept probes_mode="batched" from one forward; None: nothing, or unasked.
         findings: the checks with their verdicts.
     """
 
@@ -50,6 +51,7 @@ class Diagnosis:
     measured: float
     predicted: float
     resolution: float
+    why_sequential: str | None
     findings: tuple[Finding, ...]
 
     @property
@@ -142,6 +144,14 @@ def of_slope(found: Diagnosis, flips: int) -> Finding:
         verdict = "the loss changes far more than the straight-through gradient promises"
         return Finding(name, measured, verdict, True)
     return Finding(name, measured, "the straight-through gradient holds along itself", True)
+
+
+def of_mapping(found: Diagnosis, probes: int) -> Finding:
+    if found.why_sequential is None:
+        return Finding("batched", f"one forward for {2 * probes} sides", "it can be mapped", True)
+    measured = f"{2 * probes} forwards, one after the other"
+    verdict = f"right, but the closure cannot be mapped: {found.why_sequential}"
+    return Finding("batched", measured, verdict, False)
 
 
 def of_resolution(found: Diagnosis, last: Last) -> Finding:

@@ -10,7 +10,7 @@ from torch import nn
 
 import fogzo
 
-from ..estimators._probing import MAX_PROBES
+from ..estimators._probing import MAX_PROBES, MODES
 from ._recipe import Recipe
 
 
@@ -87,10 +87,20 @@ _OPTIONS = {
     "difference": _Option(_one_of("central", "forward"), "central or forward"),
     "probe_fraction": _Option(_fraction, "a number over 0 and at most 1"),
     "probe_dtype": _Option(_one_of("int8"), "int8"),
+    "probes_mode": _Option(_one_of(*MODES), " or ".join(MODES)),
     "surrogate": _Option(_one_of("identity", "clipped"), "identity or clipped"),
 }
 _OF_MODEL = ("surrogate",)
-_PROBING = ("lr", "probes", "noise", "difference", "probe_fraction", "probe_dtype", "surrogate")
+_PROBING = (
+    "lr",
+    "probes",
+    "noise",
+    "difference",
+    "probe_fraction",
+    "probe_dtype",
+    "probes_mode",
+    "surrogate",
+)
 
 _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "ste": (fogzo.STE, ("lr", "surrogate")),
