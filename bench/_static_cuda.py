@@ -92,7 +92,7 @@ def objects(ops: list[str]) -> list[Path]:
     names = sorted(path.name for path in (SOURCE / "csrc/cuda").glob("*.cu"))
     names = [name for name in names if not ops or op_of(name.partition(".")[0]) in ops]
     where = tree()
-    targets = [f"CMakeFiles/fogzo_cuda.dir/csrc/cuda/{name}.o" for name in names]
+    targets = [f"CMakeFiles/{library_of(name)}.dir/csrc/cuda/{name}.o" for name in names]
     cmake = str(tool("cmake"))
     # Without the modules: what an isolated build of them was told of may be gone.
     options = [f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", "-DFOGZO_MODULES=OFF", "-DFOGZO_CUDA=on"]
@@ -104,6 +104,16 @@ def objects(ops: list[str]) -> list[Path]:
         if done.returncode:
             raise BenchError(f"--static: the CUDA kernels do not compile:\n{done.stdout[-4000:]}")
     return [where / target for target in targets]
+
+
+def library_of(source: str) -> str:
+    """The CMake target that compiles a source: one file is for compute capability 9.0 alone.
+
+    Example:
+        >>> library_of("noise.cu"), library_of("probe_matmul_wgmma.cu")
+        ('fogzo_cuda', 'fogzo_cuda_wgmma')
+    """
+    return "fogzo_cuda_wgmma" if "wgmma" in source else "fogzo_cuda"
 
 
 def kernels(ops: list[str]) -> list[Kernel]:

@@ -14,7 +14,8 @@ template <int block_m_, int block_n_, int warps_m_, int warps_n_, bool grouped_,
     static constexpr int threads = 32 * warps_m_ * warps_n_;
     static constexpr int tall = block_m / warps_m_ / 16;  // products of a warp, 16 x 8 each
     static constexpr int wide = block_n / warps_n_ / 8;
-    static constexpr int band = 16 * tall;  // rows of a warp
+    static constexpr int band = 16 * tall;            // rows of a warp
+    static constexpr int sums_pitch = block_n + 8;    // words; eight rows of a warp meet all banks
     static constexpr bool grouped = grouped_;
     static constexpr int blocks = blocks_;  // on a multiprocessor, that registers must suffice for
 };
@@ -225,7 +226,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks) probe_matmul_ke
         now = now + 1 == Stage::count ? 0 : now + 1;
     }
     Total* sums = reinterpret_cast<Total*>(shared);
-    static_assert(Shape::band * sums_pitch<Shape> * 4 <= Stage::all_bytes, "sums must fit in the stages");
+    static_assert(Shape::band * Shape::sums_pitch * 4 <= Stage::all_bytes, "sums must fit in the stages");
 #pragma unroll 1
     for (int m = 0; m < Shape::block_m; m += Shape::band) {
         __syncthreads();  // all are done with the stages, or the band before, whose memory takes the sums

@@ -31,7 +31,9 @@ enum fogzo_status {
     FOGZO_BAD_WORKSPACE = 22,
     FOGZO_BAD_TYPE = 23,
     FOGZO_UNALIGNED = 24,
-    FOGZO_STATUS_COUNT = 25
+    FOGZO_BAD_KERNEL = 25,
+    FOGZO_NO_WGMMA = 26,
+    FOGZO_STATUS_COUNT = 27
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -69,6 +71,12 @@ static inline const char* fogzo_status_text(int status) {
     case FOGZO_BAD_TYPE: return "x_type has an unknown number, expected one that this operation serves";
     case FOGZO_UNALIGNED:
         return "pointer is not aligned, expected an array that begins at a multiple of its numbers' size";
+    case FOGZO_BAD_KERNEL:
+        return "kernel has an unknown number or does not take this x, expected 0 (mma), or 1 (wgmma) with int8 or "
+               "bfloat16 x";
+    case FOGZO_NO_WGMMA:
+        return "kernel is wgmma where it cannot run, expected a GPU of compute capability 9.0 and kernels built for "
+               "sm_90a";
     default: return "status is unknown, expected one of this table";
     }
 }
