@@ -79,6 +79,30 @@ __device__ __forceinline__ int64_t scale_row(const MatmulJob& job, int64_t colum
     return job.out.scale_rows > 1 ? known % job.out.n_size * job.out.groups : 0;
 }
 
+// Where the groups of k end.
+struct GroupEnds {
+    int group;
+    int left;  // spans of it
+    bool closed = false;
+
+    __device__ __forceinline__ GroupEnds(const MatmulJob& job, int step)
+        : group(2 * step / job.spans_a_group), left(job.spans_a_group - 2 * step % job.spans_a_group) {}
+
+    // Whether the sums end with a span that was multiplied last, with their group (closed) or with this share of k.
+    __device__ __forceinline__ bool behind_span(const MatmulJob& job, int span, bool last) {
+        if (span >= job.spans) {
+            return false;
+        }
+        closed = --left == 0;
+        return closed || last || span + 1 == job.spans;
+    }
+
+    __device__ __forceinline__ void begin_next(const MatmulJob& job) {
+        group += closed ? 1 : 0;
+        left = closed ? job.spans_a_group : left;
+    }
+};
+
 // Totals of a warp's tile over the groups of k: nothing where the scale is outside the sum.
 template <int x_type, class Shape, bool grouped = Shape::grouped> struct GroupTotals {
     template <class... Any> __device__ __forceinline__ explicit GroupTotals(const Any&...) {}
@@ -89,15 +113,13 @@ template <int x_type, class Shape, bool grouped = Shape::grouped> struct GroupTo
 template <int x_type, class Shape> struct GroupTotals<x_type, Shape, true> {
     float total[Shape::tall][Shape::wide][4] = {};
     const int64_t* scale_rows;  // in shared memory, where each column's scales begin
-    int group;
-    int left;  // spans of it
+    GroupEnds ends;
     int64_t x_row;
 
     // scale_rows is filled in here and read behind the block's next barrier.
     __device__ __forceinline__ GroupTotals(const MatmulJob& job, int step, int64_t c0, int warp_n, int64_t first_row,
                                            int64_t* rows)
-        : scale_rows(rows + warp_n + threadIdx.x % 4 * 2), group(2 * step / job.spans_a_group),
-          left(job.spans_a_group - 2 * step % job.spans_a_group), x_row(first_row + threadIdx.x % 32 / 4) {
+        : scale_rows(rows + warp_n + threadIdx.x % 4 * 2), ends(job, step), x_row(first_row + threadIdx.x % 32 / 4) {
         for (int i = threadIdx.x; i < Shape::block_n; i += Shape::threads) {
             rows[i] = scale_row(job, c0 + i);
         }
@@ -107,25 +129,21 @@ template <int x_type, class Shape> struct GroupTotals<x_type, Shape, true> {
     template <class Acc>
     __device__ __forceinline__ void behind_span(const MatmulJob& job, Acc (&acc)[Shape::tall][Shape::wide][4], int span,
                                                 bool last) {
-        if (span >= job.spans) {
-            return;
-        }
-        const bool closes = --left == 0;
-        if (!closes && !last && span + 1 != job.spans) {
+        if (!ends.behind_span(job, span, last)) {
             return;
         }
         int32_t extra[2 * Shape::tall] = {};
-        if (x_type == kInt8X && job.out.x_sums != nullptr && closes) {
+        if (x_type == kInt8X && job.out.x_sums != nullptr && ends.closed) {
 #pragma unroll
             for (int i = 0; i < 2 * Shape::tall; ++i) {
-                extra[i] = x_sum_at(job, x_row + 8 * i, group);
+                extra[i] = x_sum_at(job, x_row + 8 * i, ends.group);
             }
         }
 #pragma unroll
         for (int j = 0; j < Shape::wide; ++j) {
 #pragma unroll
             for (int c = 0; c < 2; ++c) {
-                const float a = job.out.scale[scale_rows[8 * j + c] + group];
+                const float a = job.out.scale[scale_rows[8 * j + c] + ends.group];
 #pragma unroll
                 for (int i = 0; i < 2 * Shape::tall; ++i) {
                     Acc& sum = acc[i / 2][j][i % 2 * 2 + c];
@@ -134,10 +152,7 @@ template <int x_type, class Shape> struct GroupTotals<x_type, Shape, true> {
                 }
             }
         }
-        if (closes) {
-            ++group;
-            left = job.spans_a_group;
-        }
+        ends.begin_next(job);
     }
 
     template <class Acc> __device__ __forceinline__ auto of(Acc&) -> float (&)[Shape::tall][Shape::wide][4] {

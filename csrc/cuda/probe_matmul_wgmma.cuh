@@ -35,18 +35,18 @@ template <int x_type, int bits, class Shape> struct WgmmaStages {
 };
 
 template <int x_type, int bits, class Shape>
-__device__ __forceinline__ void stage_wgmma(unsigned char* to, const MatmulJob& job, const unsigned char* x,
-                                            const unsigned char* codes, int last_row, int last_column, int step) {
+__device__ __forceinline__ void stage_wgmma(unsigned char* to, const MatmulJob& job, const Tile<Shape>& tile,
+                                            int step) {
     using Stage = WgmmaStages<x_type, bits, Shape>;
 #pragma unroll
     for (int slice = 0; slice < Stage::slices; ++slice) {
         stage_rows<Shape::block_m, kSwizzledRow, Shape::threads>(
-            to + slice * Stage::slice_bytes, x, job.x_pitch, last_row,
+            to + slice * Stage::slice_bytes, tile.x, job.x_pitch, tile.last_row,
             (static_cast<int64_t>(step) * Stage::slices + slice) * kSwizzledRow,
             [](int row, int chunk) { return swizzled(row, chunk); });
     }
     stage_rows<Shape::block_n, Stage::code_row, Shape::threads>(
-        to + Stage::x_bytes, codes, job.code_pitch, last_column, static_cast<int64_t>(step) * Stage::code_row,
+        to + Stage::x_bytes, tile.codes, job.code_pitch, tile.last_column, static_cast<int64_t>(step) * Stage::code_row,
         [](int row, int chunk) { return code_place<bits>(row, chunk); });
 }
 
@@ -66,13 +66,11 @@ template <int x_type, class Shape> struct WgmmaTotals<x_type, Shape, true> {
     float total[Shape::tall][64] = {};
     bool add = false;  // whether the next product goes on with a group's sums
     int64_t scales[2 * Shape::tall];
-    int group;
-    int left;  // spans of it
+    GroupEnds ends;
     int64_t x_row;
 
     __device__ __forceinline__ WgmmaTotals(const MatmulJob& job, int step, int64_t column, int64_t first_row)
-        : group(2 * step / job.spans_a_group), left(job.spans_a_group - 2 * step % job.spans_a_group),
-          x_row(first_row) {
+        : ends(job, step), x_row(first_row) {
 #pragma unroll
         for (int i = 0; i < 2 * Shape::tall; ++i) {
             scales[i] = scale_row(job, column + i / 2 * 64 + i % 2 * 8);
@@ -85,31 +83,24 @@ template <int x_type, class Shape> struct WgmmaTotals<x_type, Shape, true> {
     template <class Acc>
     __device__ __forceinline__ void behind_span(const MatmulJob& job, Acc (&acc)[Shape::tall][64], int span,
                                                 bool last) {
-        if (span >= job.spans) {
-            return;
-        }
-        const bool closes = --left == 0;
-        if (!closes && !last && span + 1 != job.spans) {
+        if (!ends.behind_span(job, span, last)) {
             return;
         }
         wait_wgmma<0>();
         add = false;
 #pragma unroll
         for (int i = 0; i < 64; ++i) {
-            const int32_t extra = x_type == kInt8X && job.out.x_sums != nullptr && closes
-                                      ? x_sum_at(job, x_row + row_of_sum(i), group)
+            const int32_t extra = x_type == kInt8X && job.out.x_sums != nullptr && ends.closed
+                                      ? x_sum_at(job, x_row + row_of_sum(i), ends.group)
                                       : 0;
 #pragma unroll
             for (int j = 0; j < Shape::tall; ++j) {
                 wgmma_arrived(acc[j][i]);
-                const float a = job.out.scale[scales[2 * j + i / 2 % 2] + group];
+                const float a = job.out.scale[scales[2 * j + i / 2 % 2] + ends.group];
                 total[j][i] += a * value_of_sum(job, acc[j][i], extra);
             }
         }
-        if (closes) {
-            ++group;
-            left = job.spans_a_group;
-        }
+        ends.begin_next(job);
     }
 
     template <class Acc> __device__ __forceinline__ auto of(Acc&) -> float (&)[Shape::tall][64] { return total; }
@@ -123,14 +114,7 @@ __global__ void __launch_bounds__(Shape::threads, 1) probe_matmul_wgmma_kernel(F
     using Total = SumOf<x_type, Shape::grouped>;
     unsigned char* shared = dynamic_shared<unsigned char>();
     shared += (kSwizzleAtom - shared_address(shared) % kSwizzleAtom) % kSwizzleAtom;
-    const TilePlace tile = tile_place(job, static_cast<int>(blockIdx.x));
-    const int64_t batch = blockIdx.z;
-    const int64_t m0 = static_cast<int64_t>(tile.m) * Shape::block_m;
-    const int64_t c0 = static_cast<int64_t>(tile.n) * Shape::block_n;
-    const unsigned char* x = job.x + (batch * job.x_batch + m0) * job.x_pitch;
-    const unsigned char* codes = job.codes + (batch * job.code_batch + c0) * job.code_pitch;
-    const int last_row = last_of_tile(job.rows - m0, Shape::block_m);
-    const int last_column = last_of_tile(job.columns - c0, Shape::block_n);
+    const Tile<Shape> tile(job);
     const int g = threadIdx.x % 32 / 4;
     const int t = threadIdx.x % 4;
     const int own = threadIdx.x / kWarpgroup * 64 * Shape::tall + threadIdx.x % kWarpgroup / 32 * 16 + g;  // column
@@ -142,14 +126,13 @@ __global__ void __launch_bounds__(Shape::threads, 1) probe_matmul_wgmma_kernel(F
 #pragma unroll
     for (int s = 0; s < Stage::ahead; ++s) {
         if (first + s < last) {
-            stage_wgmma<x_type, bits, Shape>(shared + s * Stage::bytes, job, x, codes, last_row, last_column,
-                                             first + s);
+            stage_wgmma<x_type, bits>(shared + s * Stage::bytes, job, tile, first + s);
         }
         commit_copies();
     }
     Acc acc[Shape::tall][64] = {};
     uint32_t a[2][Shape::tall][4];  // of this product and of the one under way
-    WgmmaTotals<x_type, Shape> totals(job, first, c0 + own, batch * job.rows + m0 + 2 * t);
+    WgmmaTotals<x_type, Shape> totals(job, first, tile.c0 + own, tile.batch * job.rows + tile.m0 + 2 * t);
     int now = 0;
     for (int step = first; step < last; ++step) {
         wait_copies<Stage::ahead - 1>();
@@ -157,8 +140,7 @@ __global__ void __launch_bounds__(Shape::threads, 1) probe_matmul_wgmma_kernel(F
         __syncthreads();  // the stage is there for all, and all are done with the one before the last
         if (step + Stage::ahead < last) {
             const int to = now < 2 ? now + Stage::ahead : now - 2;
-            stage_wgmma<x_type, bits, Shape>(shared + to * Stage::bytes, job, x, codes, last_row, last_column,
-                                             step + Stage::ahead);
+            stage_wgmma<x_type, bits>(shared + to * Stage::bytes, job, tile, step + Stage::ahead);
         }
         commit_copies();
         const unsigned char* here = shared + now * Stage::bytes;
@@ -166,8 +148,8 @@ __global__ void __launch_bounds__(Shape::threads, 1) probe_matmul_wgmma_kernel(F
 #pragma unroll
         for (int part = 0; part < parts; ++part) {
             constexpr int in_slice = kSwizzledRow / kWgmmaBytes;
-            const uint64_t rows = describe_rows(here + part / in_slice * Stage::slice_bytes) +
-                                  part % in_slice * (kWgmmaBytes / 16);
+            const uint64_t rows =
+                describe_rows(here + part / in_slice * Stage::slice_bytes) + part % in_slice * (kWgmmaBytes / 16);
 #pragma unroll
             for (int i = 0; i < Shape::tall; ++i) {
                 product_codes<x_type, bits>(job.rule, here + Stage::x_bytes + (own + 64 * i) * Stage::code_row, swizzle,
@@ -203,7 +185,7 @@ __global__ void __launch_bounds__(Shape::threads, 1) probe_matmul_wgmma_kernel(F
             }
         }
         __syncthreads();
-        write_tile<x_type, Shape>(job, sums, batch, m0 + m, c0);
+        write_tile<x_type, Shape>(job, sums, tile.batch, tile.m0 + m, tile.c0);
     }
 }
 

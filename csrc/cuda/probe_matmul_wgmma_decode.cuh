@@ -37,8 +37,8 @@ __device__ __forceinline__ void product_s8(const OperandRule& rule, const unsign
     } else if constexpr (bits == 4) {
         const Bytes16 w = row_bytes<Bytes16>(row, swizzle, from);
         const uint32_t two = 0x10u + 0x22u * static_cast<uint32_t>(t);  // bytes 2 t and 2 t + 1 of eight
-        const uint32_t codes = permute_bytes(permute_bytes(w.word[0], w.word[1], two),
-                                             permute_bytes(w.word[2], w.word[3], two), 0x5410);
+        const uint32_t codes =
+            permute_bytes(permute_bytes(w.word[0], w.word[1], two), permute_bytes(w.word[2], w.word[3], two), 0x5410);
         interleave(bytes_of(rule, codes & 0x0F0F0F0Fu), bytes_of(rule, (codes >> 4) & 0x0F0F0F0Fu), q);
     } else if constexpr (bits == 2) {
         const Bytes8 w = row_bytes<Bytes8>(row, swizzle, from);

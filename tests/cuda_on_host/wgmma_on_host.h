@@ -57,9 +57,7 @@ inline std::vector<unsigned char> bytes_of_array(const void* at, size_t size) {
     return {from, from + size};
 }
 
-inline uintptr_t shared_base() {
-    return reinterpret_cast<uintptr_t>(cuda_on_host::dynamic_shared()) / 1024 * 1024;
-}
+inline uintptr_t shared_base() { return reinterpret_cast<uintptr_t>(cuda_on_host::dynamic_shared()) / 1024 * 1024; }
 
 // The 32 bytes of a column of b, a row of shared memory; `chunk` of its two.
 inline const unsigned char* chunk_of_b(uint64_t b, int column, int chunk) {

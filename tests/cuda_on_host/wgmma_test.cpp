@@ -1,28 +1,20 @@
 // The emulated instructions of csrc/cuda/wgmma.cuh against tables of the PTX ISA, written out here element by element
-// and apart from the emulation; and the mistakes that they are there to find: a product that nobody waits for, registers
-// without a fence, memory that was not published or is written under a product, another swizzle. Prints what failed;
-// exits 1 then.
+// and apart from the emulation; and the mistakes that they are there to find: a product that nobody waits for,
+// registers without a fence, memory that was not published or is written under a product, another swizzle. Prints what
+// failed; exits 1 then.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "checks.h"
 #include "launch.cuh"
 #include "wgmma.cuh"
 
 using namespace fogzo;
 
 namespace {
-
-int failures = 0;
-
-void check(bool right, const char* what) {
-    if (!right) {
-        std::printf("FAILED: %s\n", what);
-        ++failures;
-    }
-}
 
 enum Mistake {
     kNone,
@@ -103,21 +95,10 @@ Place d_of(int thread, int i) {
     return {thread / 32 * 16 + lane / 4 + (i % 4 >= 2 ? 8 : 0), i / 4 * 8 + lane % 4 * 2 + i % 2};
 }
 
-std::vector<int> numbers(int count, int most, uint32_t seed) {
-    std::vector<int> all;
-    for (int i = 0; i < count; ++i) {
-        seed = seed * 1664525u + 1013904223u;
-        all.push_back(static_cast<int>(seed >> 16) % (2 * most + 1) - most);
-    }
-    return all;
-}
-
-uint32_t byte_of(int x) { return static_cast<uint32_t>(x) & 0xFFu; }
 uint32_t bf16_of(int x) { return as_bits(static_cast<float>(x)) >> 16; }
 
 // Whether the kernel gives a [64, k] @ (b [128, 0 .. k - 1] + b [128, k .. 2 k - 1]).T; size: bytes of a number.
-template <class T, int mistake>
-bool multiplies(int size, int most, Place (*a_at)(int, int), uint32_t (*bits_of)(int)) {
+template <class T, int mistake> bool multiplies(int size, int most, Place (*a_at)(int, int), uint32_t (*bits_of)(int)) {
     const int k = 32 / size;
     const std::vector<int> a = numbers(64 * k, most, 1), b = numbers(128 * 4 * k, most, 2);
     std::vector<uint32_t> a_words(128 * 4, 0);
