@@ -30,9 +30,9 @@ def pairs(runs: list[Row]) -> Iterable[tuple[str, str, str]]:
 def table(rows: list[Row]) -> Table:
     """What is ahead in every shape that was measured, by name and architecture.
 
-    A kernel is ahead in a shape where the 90 % point of its times lies below the other's 10 % point.
-    Rows of one measurement (op, shape, threads, GPU) count as one where their commit is equal; of
-    several commits that measured both kernels the latest counts.
+    A kernel is ahead in a shape where the 90 % point of its times lies below the other's 10 %
+    point. Rows of one measurement (op, shape, threads, GPU) count as one where their commit is
+    equal; of several commits that measured both kernels the latest counts.
     """
     found: dict[tuple[str, int], list[Shown | None]] = {}
     for (_, arch), by_commit in _measurements(rows).items():

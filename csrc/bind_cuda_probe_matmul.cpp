@@ -16,8 +16,8 @@ int probe_matmul(Address x, Address x_scale, Address codes, Address scale, Addre
                  int kernel, Address stream) {
     return fogzo_cuda_probe_matmul(in<void>(x), in<float>(x_scale), in<uint8_t>(codes), in<float>(scale),
                                    in<float>(bias), out<void>(y), out<void>(memory), memory_bytes, x_sides, code_sides,
-                                   rows, out_cols, cols, scale_rows, scale_cols, grid, bits, stored_bits, x_type, kernel,
-                                   out<void>(stream));
+                                   rows, out_cols, cols, scale_rows, scale_cols, grid, bits, stored_bits, x_type,
+                                   kernel, out<void>(stream));
 }
 
 int64_t flips_workspace(Address x, Address base, int64_t x_sides, int64_t rows, int64_t out_cols, int64_t cols,
@@ -33,8 +33,7 @@ int probe_matmul_flips(Address x, Address x_scale, Address base, Address index, 
     return fogzo_cuda_probe_matmul_flips(
         in<void>(x), in<float>(x_scale), in<uint8_t>(base), in<int64_t>(index), in<uint8_t>(code), in<int64_t>(count),
         capacity, in<float>(scale), in<float>(bias), out<void>(y), out<void>(memory), memory_bytes, x_sides, sides,
-        rows, out_cols, cols, scale_rows, scale_cols, grid, bits, x_type, kernel,
-        out<void>(stream));
+        rows, out_cols, cols, scale_rows, scale_cols, grid, bits, x_type, kernel, out<void>(stream));
 }
 
 }  // namespace

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shown:
-    """A kernel's time over the other's, the largest of all shapes measured; GPU; commit, 12 digits."""
+    """A kernel's time over the other's, the largest of all shapes measured; where and when.
+
+    gpu: its name. commit: 12 digits.
+    """
 
     ratio: float
     gpu: str
@@ -25,7 +28,8 @@ class Shown:
             >>> Shown(0.8125, "NVIDIA H200", "0123456789ab").text("triton")
             '0.812 of the time of triton at most on NVIDIA H200, commit 0123456789ab'
         """
-        return f"{self.ratio:.3f} of the time of {other} at most on {self.gpu}, commit {self.commit}"
+        where = f"{self.gpu}, commit {self.commit}"
+        return f"{self.ratio:.3f} of the time of {other} at most on {where}"
 
 
 # An operation: cuda before triton. probe_matmul.wgmma.<dtype of x>: products of warpgroups before

@@ -229,7 +229,8 @@ int checked(const MatmulSizes& z, const Call& c, int kind, int bits, int kernel,
 MatmulSizes sizes_of(int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols, int64_t cols,
                      int64_t scale_cols, int kind, int bits, int stored_bits, int x_type, bool flips, int kernel) {
     const bool sums = grid_exists(kind, bits) && needs_x_sums(make_grid(kind, bits), x_type);
-    return {x_sides, code_sides, rows, out_cols, cols, scale_cols, x_type, stored_bits, sums, flips, kernel == FOGZO_WGMMA};
+    return {x_sides, code_sides,           rows, out_cols, cols, scale_cols, x_type, stored_bits, sums,
+            flips,   kernel == FOGZO_WGMMA};
 }
 
 }  // namespace

@@ -108,10 +108,9 @@ __device__ __forceinline__ uint32_t codes_plus_16(uint32_t word, int place, uint
     return (there & (codes << 3)) | 0x41804180u;
 }
 
-// q of codes at bit `place` and 16 above as bfloat16 numbers. 16 + code is put together from bits (the mantissa's lowest
-// bit is 1/8 there), then one multiply-add that is exact; codes of eight bits by their nibbles.
-template <int bits>
-__device__ __forceinline__ uint32_t pair_bf16(const OperandRule& rule, uint32_t word, int place) {
+// q of codes at bit `place` and 16 above as bfloat16 numbers. 16 + code is put together from bits (the mantissa's
+// lowest bit is 1/8 there), then one multiply-add that is exact; codes of eight bits by their nibbles.
+template <int bits> __device__ __forceinline__ uint32_t pair_bf16(const OperandRule& rule, uint32_t word, int place) {
     if constexpr (bits == 8) {
         const uint32_t minus16 = 0xC180C180u;
         const uint32_t one = 0x3F803F80u;
