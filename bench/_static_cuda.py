@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import _static_cuda_table, _static_read
+from . import _static_cuda_table, _static_read, _static_wgmma
 from ._machine import SOURCE
 from ._options import BenchError
 from ._static_compile import folder
@@ -132,7 +132,8 @@ def kernels(ops: list[str]) -> list[Kernel]:
 
 def read(path: Path) -> list[Kernel]:
     """The kernels of one object file; kept by its hash and that of the readers' source."""
-    sources = [__file__, _static_read.__file__, _static_cuda_table.__file__]
+    readers = (_static_read, _static_wgmma, _static_cuda_table)
+    sources = [__file__, *(reader.__file__ for reader in readers)]
     words = [path.read_bytes(), *(Path(str(source)).read_bytes() for source in sources)]
     kept = folder() / (hashlib.sha256(b"\0".join(words)).hexdigest() + ".json")
     if kept.exists():
@@ -237,7 +238,7 @@ def judged(arch: int, op: str, label: str, usage: str, sass: str, ptx: str | Non
     if tensor and tensor not in code.counts:
         used = [name for name in code.counts if _static_read.is_tensor(name)]
         found.append(f"no {tensor}; tensor-core instructions: {', '.join(used) or 'none'}")
-    found += narrow(expected, arguments, sass, ptx)
+    found += narrow(expected, arguments, sass, ptx) + _static_wgmma.touched_in_flight(sass)
     if ptx is None and (expected.exact or not threads):
         found.append("no PTX to read its arithmetic and its threads from")
     elif not threads:
