@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(Shape::threads, 1) probe_matmul_wgmma_kernel(F
         publish_to_wgmma();
         __syncthreads();  // the stage is there for all, and all are done with the one before the last
         if (step + Stage::ahead < last) {
-            const int to = now < 2 ? now + Stage::ahead : now - 2;
+            const int to = now + Stage::ahead < Stage::count ? now + Stage::ahead : now + Stage::ahead - Stage::count;
             stage_wgmma<x_type, bits>(shared + to * Stage::bytes, job, tile, step + Stage::ahead);
         }
         commit_copies();
