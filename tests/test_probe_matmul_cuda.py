@@ -147,6 +147,17 @@ def test_int8_group_scales(grid, groups, k):
     assert_same(got, exact(grid, x, codes, scale, **named))
 
 
+@pytest.mark.parametrize("grid", [GRIDS[2], GRIDS[7]], ids=grid_id)
+def test_int8_group_scales_where_a_share_ends_inside_a_group(grid):
+    """Both parts of a group are scaled: three roundings more than its sum's, twice allowed."""
+    x, codes, scale, named = case(grid, 5, 60, 1152, 3)
+    got = call(x, fk.pack(codes, grid.storage_bits), scale, grid, **named)
+    values = (codes.double() * grid.step + grid.v_min).abs() * scale.max()
+    size = (x.double().abs() * named["x_scale"][:, None]) @ values.mT
+    error = (got.double() - exact(grid, x, codes, scale, **named).double()).abs()
+    assert (error <= 2 * (2 * 3 + 3) * UNIT * size).all()
+
+
 def test_int8_sums_are_exact_at_the_extremes():
     """Sums beyond 32 bits: the lowest and the highest value against -128, for k over 2^17."""
     grid, k = fk.Grid("mid-tread", 8), 2**17 + 64
@@ -202,7 +213,8 @@ def test_float_sums_of_a_split_k(dtype):
 def test_float32_keeps_all_24_bits(dtype):
     """One term times a power of two is exact: bits that TF32 or a bfloat16 product would drop."""
     grid = fk.Grid("mid-tread", 8)
-    x = torch.tensor([[1 + 2.0**-23], [-(2.0**100) * (1 + 2.0**-22)], [3.0000002]])
+    three = 1 + 2.0**-9 + 2.0**-23  # bits in each of three bfloat16 numbers
+    x = torch.tensor([[three], [-(2.0**100) * (1 + 2.0**-10 + 2.0**-22)], [3.0000002]])
     codes = torch.tensor([[129], [192], [0]], dtype=torch.uint8)
     got = call(x, codes, torch.tensor(1.0), grid)
     assert torch.equal(got[0], x @ torch.tensor([[1.0, 64.0, -128.0]]))
