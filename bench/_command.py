@@ -20,6 +20,7 @@ from . import (
     _device,
     _plot,
     _rows,
+    ahead,
     assemble_gradient,
     compute_scale,
     fake_quantize,
@@ -145,6 +146,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure nothing; print the bars of these rows, medians over the runs, as Markdown",
     )  # fmt: skip
     rows.add_argument(
+        "--ahead", type=Path, nargs="+", metavar="FILE",
+        help="measure nothing; print which GPU kernels these rows show ahead, as "
+        "fogzo_kernels/_ahead.py has it",
+    )  # fmt: skip
+    rows.add_argument(
         "--static", action="store_true",
         help="measure nothing; compile the Triton kernels, no GPU needed, and read their machine "
         "code; exit with 1 on a spill, a narrow load, inexact arithmetic, no tensor cores",
@@ -253,7 +259,7 @@ def _measure(args: argparse.Namespace, words: list[str]) -> int:
 
 
 def run(args: argparse.Namespace, words: list[str]) -> int:
-    """Run the named benches, or one of --list, --compare, --table.
+    """Run the named benches, or one of --list, --compare, --table, --ahead.
 
     Args:
         args: as add_arguments defines them.
@@ -272,6 +278,9 @@ def run(args: argparse.Namespace, words: list[str]) -> int:
             return tune.run(args.ops, math.inf if args.limit is None else args.limit)
         if args.table:
             print("\n".join(_rows.table([row for path in args.table for row in _rows.load(path)])))
+            return 0
+        if args.ahead:
+            print("\n".join(ahead.lines([row for path in args.ahead for row in _rows.load(path)])))
             return 0
         if args.compare:
             lines, slower = _rows.compare(*(_rows.load(path) for path in args.compare))

@@ -29,6 +29,14 @@ def gpu_name() -> str | None:
     return torch.cuda.get_device_name(current()) if on_gpu() else None
 
 
+def architecture() -> int | None:
+    """90 for compute capability 9.0, None on the CPU."""
+    if not on_gpu():
+        return None
+    major, minor = torch.cuda.get_device_capability(current())
+    return 10 * major + minor
+
+
 def pick(cpu: T, gpu: T) -> T:
     """A size for the CPU, or the one that fills a GPU."""
     return gpu if on_gpu() else cpu

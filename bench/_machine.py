@@ -46,6 +46,7 @@ def origin(threads: int, command: list[str]) -> dict[str, Any]:
         "dirty": dirty,
         "cpu": cpu_name(),
         "gpu": _device.gpu_name(),
+        "architecture": _device.architecture(),
         "cores": os.cpu_count(),
         "instruction_set": instruction_set(),
         "torch_instruction_set": torch.backends.cpu.get_cpu_capability(),

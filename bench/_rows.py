@@ -68,13 +68,15 @@ def _times(runs: list[Row]) -> dict[str, dict[str, float]]:
     names = [name for name in runs[0]["times"] if all(name in run["times"] for run in runs)]
     samples = {name: [run["times"][name] for run in runs] for name in names}
     samples["copy"] = [run["copy"] for run in runs]
+    return {name: spread(found) for name, found in samples.items()}
+
+
+def spread(found: list[dict[str, float]]) -> dict[str, float]:
+    """Times of several runs as one: the medians' median, the lowest low and the highest high."""
     return {
-        name: {
-            "median": statistics.median(one["median"] for one in found),
-            "low": min(one["low"] for one in found),
-            "high": max(one["high"] for one in found),
-        }
-        for name, found in samples.items()
+        "median": statistics.median(one["median"] for one in found),
+        "low": min(one["low"] for one in found),
+        "high": max(one["high"] for one in found),
     }
 
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import _static_cuda_table, _static_read
+from . import _static_cuda_table, _static_read, _static_wgmma
 from ._machine import SOURCE
 from ._options import BenchError
 from ._static_compile import folder
@@ -92,7 +92,7 @@ def objects(ops: list[str]) -> list[Path]:
     names = sorted(path.name for path in (SOURCE / "csrc/cuda").glob("*.cu"))
     names = [name for name in names if not ops or op_of(name.partition(".")[0]) in ops]
     where = tree()
-    targets = [f"CMakeFiles/fogzo_cuda.dir/csrc/cuda/{name}.o" for name in names]
+    targets = [f"CMakeFiles/{library_of(name)}.dir/csrc/cuda/{name}.o" for name in names]
     cmake = str(tool("cmake"))
     # Without the modules: what an isolated build of them was told of may be gone.
     options = [f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", "-DFOGZO_MODULES=OFF", "-DFOGZO_CUDA=on"]
@@ -104,6 +104,16 @@ def objects(ops: list[str]) -> list[Path]:
         if done.returncode:
             raise BenchError(f"--static: the CUDA kernels do not compile:\n{done.stdout[-4000:]}")
     return [where / target for target in targets]
+
+
+def library_of(source: str) -> str:
+    """The CMake target that compiles a source: one file is for compute capability 9.0 alone.
+
+    Example:
+        >>> library_of("noise.cu"), library_of("probe_matmul_wgmma.cu")
+        ('fogzo_cuda', 'fogzo_cuda_wgmma')
+    """
+    return "fogzo_cuda_wgmma" if "wgmma" in source else "fogzo_cuda"
 
 
 def kernels(ops: list[str]) -> list[Kernel]:
@@ -122,7 +132,8 @@ def kernels(ops: list[str]) -> list[Kernel]:
 
 def read(path: Path) -> list[Kernel]:
     """The kernels of one object file; kept by its hash and that of the readers' source."""
-    sources = [__file__, _static_read.__file__, _static_cuda_table.__file__]
+    readers = (_static_read, _static_wgmma, _static_cuda_table)
+    sources = [__file__, *(reader.__file__ for reader in readers)]
     words = [path.read_bytes(), *(Path(str(source)).read_bytes() for source in sources)]
     kept = folder() / (hashlib.sha256(b"\0".join(words)).hexdigest() + ".json")
     if kept.exists():
@@ -227,7 +238,7 @@ def judged(arch: int, op: str, label: str, usage: str, sass: str, ptx: str | Non
     if tensor and tensor not in code.counts:
         used = [name for name in code.counts if _static_read.is_tensor(name)]
         found.append(f"no {tensor}; tensor-core instructions: {', '.join(used) or 'none'}")
-    found += narrow(expected, arguments, sass, ptx)
+    found += narrow(expected, arguments, sass, ptx) + _static_wgmma.touched_in_flight(sass)
     if ptx is None and (expected.exact or not threads):
         found.append("no PTX to read its arithmetic and its threads from")
     elif not threads:

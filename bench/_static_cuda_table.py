@@ -72,22 +72,28 @@ def of_eight_bits(arguments: Arguments) -> int:
 
 @dataclass(frozen=True)
 class Product:
-    """An instance of probe_matmul_kernel, out of its template's arguments; sizes as there."""
+    """An instance of a kernel of probe_matmul, out of its template's arguments; sizes as there."""
 
     x_bytes: int  # of an element of x
     bits: int
     block_m: int
     block_n: int
+    parts: int = 2  # that its loop takes of a stage, one after the other
 
     @staticmethod
     def of(arguments: Arguments) -> Product:
         shape = [int(number) for number in re.findall(r"\d+", arguments[2])]
         return Product((4, 2, 1)[int(arguments[0])], int(arguments[1]), *shape[:2])
 
-    @property
-    def shared(self) -> int:
+    @staticmethod
+    def of_warpgroups(arguments: Arguments) -> Product:
+        grouped = re.search(r"<(true|1)>", arguments[2]) is not None
+        x_bytes, bits = (4, 2, 1)[int(arguments[0])], int(arguments[1])
+        return Product(x_bytes, bits, 128, 128 if grouped else 256, 1)
+
+    def shared(self, most: int = 96 * 1024, beside: int = 0) -> int:
         stage = STEP * (self.block_m * self.x_bytes + self.block_n * self.bits // 8)
-        return min(4, 96 * 1024 // stage) * stage
+        return min(4, (most - beside) // stage) * stage + beside
 
     def work(self) -> Work:
         m, n, k = PRODUCTS["few" if self.block_m == 16 else "many"]
@@ -97,10 +103,10 @@ class Product:
         times = 3 if self.x_bytes == 4 else 1  # three bfloat16 products
         tiles = PROBES * -(-m // self.block_m) * -(-n // self.block_n)
         shape, kind = f"{PROBES} sides, {m} x {n} x {k}", "int8" if self.x_bytes == 1 else "half"
-        return Work(shape, moved, 2.0 * count * times, kind, count, tiles, 2 * k // STEP)
+        return Work(shape, moved, 2.0 * count * times, kind, count, tiles, self.parts * k // STEP)
 
 
-STEP = 128  # k that a stage of probe_matmul holds; its loop takes half of them
+STEP = 128  # k that a stage of probe_matmul holds
 # stores16 stands where it holds on every architecture: for sm_80 and sm_90a ptxas joins the wide
 # store of larger kernels with the narrow ones of ragged edges.
 FOUR = 4 * 128  # elements of a block's pass: four neighbours a thread
@@ -135,7 +141,16 @@ TABLE = {
         exact=False,
         loads16=2,
         tensor=lambda arguments: "IMMA" if Product.of(arguments).x_bytes == 1 else "HMMA",
-        shared=lambda arguments: Product.of(arguments).shared,
+        shared=lambda arguments: Product.of(arguments).shared(),
+    ),
+    "probe_matmul_wgmma_kernel": Expected(
+        "probe_matmul",
+        lambda arguments: [Product.of_warpgroups(arguments).work()],
+        exact=False,
+        loads16=2,
+        tensor=lambda args: "IGMMA" if Product.of_warpgroups(args).x_bytes == 1 else "HGMMA",
+        shared=lambda args: Product.of_warpgroups(args).shared(227 * 1024, 1024),
+        architectures=(90,),
     ),
     "probe_matmul_sum_kernel": Expected("probe_matmul", nothing, exact=False),
     "probe_matmul_x_sums_kernel": Expected("probe_matmul", nothing),

@@ -22,7 +22,7 @@ SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 WIDE = 16
 LOADED = -1
 
-_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)(\S*)([^;]*);")
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)(\S*)([^;]*);")
 _LOAD = re.compile(r"(?P<op>ld\.global\S*|cp\.async\.c[ag]\.shared\.global\S*)\s(?P<rest>[^;]*);")
 # Without a state space: a pointer whose memory the compiler did not know.
 _GENERIC_LOAD = re.compile(r"(?P<op>ld\.v\d\S*)\s(?P<rest>[^;]*);")
@@ -51,7 +51,7 @@ def machine_code(usage: str, sass: str) -> Code:
         ValueError: text without them.
     """
     numbers = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage))
-    lines = [(int(m[1], 16), m[2], m[4]) for m in _INSTRUCTION.finditer(sass)]
+    lines = [(int(m[1], 16), m[2], m[4]) for m in INSTRUCTION.finditer(sass)]
     if "REG" not in numbers or not lines:
         raise ValueError(f"cuobjdump printed no kernel: {usage[:200]!r}")
     index = {address: at for at, (address, _, _) in enumerate(lines)}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import fogzo_kernels as fk
+from fogzo_kernels.probe_matmul import native
 
 from . import _device
 from . import peers_matmul as peers
@@ -109,6 +110,9 @@ def run(case: Case, options: Options) -> Result:
         f"{name}, {UNSHARED}": partial(_forced, name, unshared),
         **peers.products(case.x, x, x_scale, codes, values, scale, grid, options.compiled),
     }
+    if wgmma(case, name):
+        for kernel in native.KERNELS:
+            variants[f"{name}, {kernel}"] = partial(_forced, name, shared, kernel)
     users = {"x": given, "weight": values, "codes": codes, "scale": scale, "grid": grid}
     variants |= options.users("probe_matmul", **users)
     most = wanted.abs().max().item()
@@ -147,6 +151,13 @@ def bars(case: Case, name: str) -> list[Bar]:
     return [Bar(name, names[peer], round(most, 4)) for peer, most in MOST.items()]
 
 
-def _forced(name: str, call: Callable[[], Tensor]) -> Tensor:
-    with fk.use_backend(name):
+def wgmma(case: Case, name: str) -> bool:
+    """Whether auto may take either CUDA kernel here, so that both are measured."""
+    if name != "cuda" or case.x not in ("int8", "bfloat16") or case.m <= native.FEW_ROWS:
+        return False
+    return _device.architecture() == 90
+
+
+def _forced(name: str, call: Callable[[], Tensor], kernel: str = "auto") -> Tensor:
+    with fk.use_backend(name), native.use_kernel(kernel):
         return call()

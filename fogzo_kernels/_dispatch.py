@@ -1,4 +1,4 @@
-"""Which backend runs an operation: a fixed order by device, each refusal with its reason."""
+"""Which backend runs an operation: an order by device, each refusal with its reason."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from . import _array, _check, _native
+from . import _ahead, _array, _check, _native
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
+# On a GPU cuda comes first for an operation that _ahead.TABLE has for its architecture.
 ORDER = {"cpu": ("cpu", "reference"), "cuda": ("triton", "cuda", "reference")}
 FILES = {"reference": "reference", "cpu": "native", "cuda": "native", "triton": "triton_kernel"}
 
@@ -68,7 +69,7 @@ def use_backend(name: str) -> Iterator[None]:
     """Run every operation inside the ``with`` block on the named backend.
 
     Args:
-        name: reference, cpu, triton, cuda, or auto (the fixed order by device).
+        name: reference, cpu, triton, cuda, or auto (the order by device).
 
     Raises:
         ValueError: an unknown name.
@@ -172,16 +173,26 @@ def _check_values(op: str, device: str, scales: Sequence[Any]) -> None:
 def _choose(
     op: str, kind: str, device: str, case: tuple[Any, ...], name: str
 ) -> tuple[str, Callable[..., Any]]:
+    order, why = _order(op, device) if name == "auto" else ((name,), None)
     reasons: list[str] = []
-    for backend in ORDER.get(device, ("reference",)) if name == "auto" else (name,):
+    for backend in order:
         reason = refuses(op, backend, kind, device, case)
         if reason is None:
-            _log(op, backend, reasons)
+            _log(op, backend, [why] if why and backend == order[0] else reasons)
             module = _room(op, backend)
             suffix = f"_{backend}" if backend in ("cpu", "cuda") else ""
             return backend, getattr(module, op + suffix)
         reasons.append(f"{backend}: {reason}")
     raise RuntimeError(f"{op}: no backend takes this call: {'; '.join(reasons)}")
+
+
+def _order(op: str, device: str) -> tuple[tuple[str, ...], str | None]:
+    """The backends that auto asks, and why the first is not the usual one."""
+    order = ORDER.get(device, ("reference",))
+    shown = _ahead.shown(op.removesuffix("_many")) if device == "cuda" else None
+    if shown is None:
+        return order, None
+    return ("cuda", *(name for name in order if name != "cuda")), shown.text("triton")
 
 
 def refuses(

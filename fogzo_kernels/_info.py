@@ -65,9 +65,11 @@ def described() -> dict[str, Any]:
 
     Returns:
         versions; cpu, cores, instruction_set; backends: by name None where used, else the reason
-        why not; files: by what they are.
+        why not; ahead: what committed rows put first on a GPU; files: by what they are.
     """
     import fogzo_kernels as fk
+
+    from . import _ahead
 
     return {
         "versions": versions(),
@@ -75,6 +77,7 @@ def described() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "instruction_set": instruction_set(),
         "backends": {name: fk.why_not(name) for name in BACKENDS},
+        "ahead": _ahead.lines(),
         "files": {
             "fogzo_kernels": str(Path(__file__).parent),
             **{name: _native_file(name) for name in NATIVE},
@@ -93,4 +96,8 @@ def lines(info: dict[str, Any]) -> list[str]:
     for name, reason in info["backends"].items():
         used = f"used ({info['instruction_set']} kernels)" if name == "cpu" else "used"
         result.append(f"{name}: {used if reason is None else f'not used: {reason}'}")
+    order = "auto on a GPU: triton, then cuda, then the reference"
+    result += [f"{order}; but {row}" for row in info["ahead"]] or [
+        f"{order}: no committed row shows cuda ahead"
+    ]
     return result + [f"{name} in: {path or 'not built'}" for name, path in info["files"].items()]

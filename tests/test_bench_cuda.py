@@ -116,6 +116,19 @@ def test_the_products_of_peers_are_ours(x: str) -> None:
         }  # fmt: skip
 
 
+def test_both_cuda_products_are_timed_where_there_are_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    takes = {case: probe_matmul_cuda.wgmma(case, "cuda") for case in probe_matmul_cuda.CASES}
+    assert not any(takes.values())
+    for number, wanted in ((90, {"int8", "bfloat16"}), (80, set()), (100, set())):
+        monkeypatch.setattr(_device, "architecture", lambda n=number: n)
+        found = [case for case in takes if probe_matmul_cuda.wgmma(case, "cuda")]
+        assert {case.x for case in found} == wanted
+        assert all(case.m > 32 for case in found)
+        assert not any(probe_matmul_cuda.wgmma(case, "triton") for case in takes)
+
+
 def test_a_peer_that_is_wrong_is_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"torch.bmm, bfloat16": lambda: torch.zeros(2, 24, 16)}
     monkeypatch.setattr(probe_matmul_cuda.peers, "products", lambda *given: wrong)

@@ -9,7 +9,8 @@ import sys
 import pytest
 from fogzo_bench import _static_cuda as static
 from fogzo_bench import _static_read as read
-from fogzo_bench._static_cuda_table import TABLE, Expected
+from fogzo_bench._static_cuda_table import TABLE, Expected, Product
+from fogzo_bench._static_wgmma import touched_in_flight
 
 needs_tools = pytest.mark.skipif(static.absent() is not None, reason=str(static.absent()))
 EXACT = ("--fmad=false", "-prec-div=true", "-prec-sqrt=true", "-ftz=false")
@@ -162,3 +163,45 @@ ld.global.f32 %f5, [%rd10];
     table = "ld.global.u64 %rd11, [%rd10+8];\nld.global.u64 %rd12, [%rd10+24];\n"
     table += "ld.v4.u32 {%r1, %r2, %r3, %r4}, [%rd11];\nld.v4.u32 {%r1, %r2, %r3, %r4}, [%rd12];\n"
     assert len(read.wide_arrays(ptx + table)) == 4
+
+
+PIPELINE = """
+        /*0000*/                   LDS.128 R160, [R3] ;
+        /*0010*/                   WARPGROUP.ARRIVE ;
+        /*0020*/                   IGMMA.64x128x32.S8.S8 R24, R160, gdesc[UR4], R24 ;
+        /*0030*/                   IGMMA.64x128x32.S8.S8 R88, R164, gdesc[UR4], R88, gsb0 ;
+        /*0040*/                   {between} ;
+        /*0050*/                   IGMMA.64x128x32.S8.S8 R24, R152, gdesc[UR8], R24, gsb0 ;
+        /*0060*/                   WARPGROUP.DEPBAR.LE gsb0, 0x1 ;
+        /*0070*/                   {behind} ;
+        /*0080*/                   WARPGROUP.DEPBAR.LE gsb0, 0x0 ;
+        /*0090*/                   IADD3 R24, R24, R88, R152 ;
+"""
+
+
+@pytest.mark.parametrize(
+    ("between", "behind", "wrong"),
+    [
+        ("PRMT R152, R9, 0x5140, R10", "LOP3.LUT R160, R4, 0xf, RZ, 0xc0, !PT", ""),
+        ("PRMT R163, R9, 0x5140, R10", "NOP", "PRMT at 0040"),
+        ("LDS.64 R159, [R3]", "NOP", "LDS.64 at 0040"),
+        ("NOP", "@P0 IMAD.WIDE R151, R2, R4, R6", "IMAD.WIDE at 0070"),
+        ("STS [R3], R151", "NOP", "STS at 0040"),
+        ("MOV R2, R160", "MOV R3, R87", "MOV at 0070"),
+        ("NOP", "MOV R3, R88", ""),
+    ],
+)
+def test_registers_of_a_product_under_way(between, behind, wrong):
+    found = touched_in_flight(PIPELINE.format(between=between, behind=behind))
+    assert found == ([f"{wrong} touches registers of a product"] if wrong else [])
+
+
+def test_sizes_of_a_product_by_warpgroups():
+    """Stages of 128 rows of x and 256 rows of codes, 128 with a scale a group; and 1 KiB beside."""
+    for shape, columns in (("WgmmaShape<false>", 256), ("WgmmaShape<true>", 128)):
+        for grouped in (shape, shape.replace("false", "0").replace("true", "1")):
+            product = Product.of_warpgroups(("2", "2", grouped))
+            assert (product.block_m, product.block_n) == (128, columns)
+            assert product.shared(227 * 1024, 1024) == 4 * (128 * 128 + columns * 32) + 1024
+    wide = Product.of_warpgroups(("1", "8", "WgmmaShape<false>"))
+    assert wide.shared(227 * 1024, 1024) == 3 * (128 * 256 + 256 * 128) + 1024

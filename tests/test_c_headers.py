@@ -84,3 +84,9 @@ def test_the_version_is_one():
     version = ".".join(numbers[part] for part in ("MAJOR", "MINOR", "PATCH"))
     assert f'#define FOGZO_VERSION "{version}"' in text
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == version
+
+
+@pytest.mark.parametrize("example", ["c/selftest.c", "cpp/probe_layer.cpp"])
+def test_the_examples_are_short(example):
+    """At most 40 lines each; `make c-library` compiles and runs them."""
+    assert len((ROOT / "examples" / example).read_text().splitlines()) <= 40

@@ -1,9 +1,12 @@
 """The CUDA probe_matmul: int8 bit for bit against exact sums, the rest within float32's rounding.
 
-On a GPU, or on the CPU through the emulator of tests/cuda_on_host.
+On a GPU, or on the CPU through the emulator of tests/cuda_on_host; by products of warps and, where
+there is compute capability 9.0, of warpgroups.
 """
 
 from __future__ import annotations
+
+import importlib
 
 import numpy as np
 import pytest
@@ -29,13 +32,22 @@ GRIDS = (
 # bytes; a k that is split.
 SHAPES = ((1, 1, 1), (16, 64, 128), (33, 65, 129), (3, 20, 1040))
 UNIT = 2.0**-24
+native = importlib.import_module("fogzo_kernels.probe_matmul.native")
 
 
-@pytest.fixture(autouse=True)
-def there():
+@pytest.fixture(params=native.KERNELS, autouse=True)
+def kernel(request):
+    """Every test by both kernels, but for float32 x, which warps alone take."""
     reason = fk.why_not("cuda")
+    if reason is None and request.param == "wgmma":
+        if not _native.CUDA_ON_HOST and torch.cuda.get_device_capability() != (9, 0):
+            reason = "wgmma needs compute capability 9.0"
+        if request.node.callspec.params.get("dtype") == "float32":
+            reason = "wgmma takes no float32 x"
     if reason is not None:
         pytest.skip(reason)
+    with native.use_kernel(request.param):
+        yield request.param
 
 
 def call(x, codes, scale, grid, bias=None, **named):
@@ -107,6 +119,14 @@ def test_int8_equals_exact_sums(grid, packed):
                     exact(grid, x, codes, scale, bias, **named))  # fmt: skip
 
 
+@pytest.mark.parametrize("grid", [GRIDS[0], GRIDS[2], GRIDS[4], GRIDS[7]], ids=grid_id)
+def test_int8_of_several_tiles(grid):
+    """Rows, columns and steps just beyond a tile and a ring of stages, for two sides at once."""
+    x, codes, scale, named = case(grid, 129, 131, 5 * 128 + 16, 1, (0, 2))
+    got = call(x, fk.pack(codes, grid.storage_bits), scale, grid, **named)
+    assert_same(got, exact(grid, x, codes, scale, **named))
+
+
 @pytest.mark.parametrize("sides", [(0, 3), (3, 0), (3, 3), (0, 1), (1, 0)])
 @pytest.mark.parametrize("k", [40, 1100])
 def test_int8_of_shared_and_own_activations(sides, k):
@@ -125,6 +145,17 @@ def test_int8_group_scales(grid, groups, k):
     x, codes, scale, named = case(grid, 5, 66, k, groups)
     got = call(x, fk.pack(codes, grid.storage_bits), scale, grid, **named)
     assert_same(got, exact(grid, x, codes, scale, **named))
+
+
+@pytest.mark.parametrize("grid", [GRIDS[2], GRIDS[7]], ids=grid_id)
+def test_int8_group_scales_where_a_share_ends_inside_a_group(grid):
+    """Both parts of a group are scaled: three roundings more than its sum's, twice allowed."""
+    x, codes, scale, named = case(grid, 5, 60, 1152, 3)
+    got = call(x, fk.pack(codes, grid.storage_bits), scale, grid, **named)
+    values = (codes.double() * grid.step + grid.v_min).abs() * scale.max()
+    size = (x.double().abs() * named["x_scale"][:, None]) @ values.mT
+    error = (got.double() - exact(grid, x, codes, scale, **named).double()).abs()
+    assert (error <= 2 * (2 * 3 + 3) * UNIT * size).all()
 
 
 def test_int8_sums_are_exact_at_the_extremes():
@@ -178,10 +209,12 @@ def test_float_sums_of_a_split_k(dtype):
     assert torch.equal(call(x, fk.pack(codes, 2), scale, grid, bias), got)
 
 
-def test_float32_keeps_all_24_bits():
+@pytest.mark.parametrize("dtype", ["float32"])
+def test_float32_keeps_all_24_bits(dtype):
     """One term times a power of two is exact: bits that TF32 or a bfloat16 product would drop."""
     grid = fk.Grid("mid-tread", 8)
-    x = torch.tensor([[1 + 2.0**-23], [-(2.0**100) * (1 + 2.0**-22)], [3.0000002]])
+    three = 1 + 2.0**-9 + 2.0**-23  # bits in each of three bfloat16 numbers
+    x = torch.tensor([[three], [-(2.0**100) * (1 + 2.0**-10 + 2.0**-22)], [3.0000002]])
     codes = torch.tensor([[129], [192], [0]], dtype=torch.uint8)
     got = call(x, codes, torch.tensor(1.0), grid)
     assert torch.equal(got[0], x @ torch.tensor([[1.0, 64.0, -128.0]]))
@@ -263,7 +296,8 @@ def test_arrays_that_begin_anywhere():
     assert_same(again.cpu(), want)
 
 
-def test_bad_arguments_are_refused_before_anything_is_launched():
+@pytest.mark.parametrize("dtype", ["float32"])
+def test_bad_arguments_are_refused_before_anything_is_launched(dtype):
     cuda = _native.module("_cuda")
     x, y = torch.zeros(2, 8, device=DEVICE), torch.full((2, 3), 7.0, device=DEVICE)
     codes = torch.zeros((3, 8), dtype=torch.uint8, device=DEVICE)
@@ -272,7 +306,8 @@ def test_bad_arguments_are_refused_before_anything_is_launched():
         "x": x.data_ptr(), "x_scale": 0, "codes": codes.data_ptr(), "scale": scale.data_ptr(),
         "bias": 0, "y": y.data_ptr(), "memory": memory.data_ptr(), "bytes": 16384, "x_sides": 1,
         "code_sides": 1, "rows": 2, "out_cols": 3, "cols": 8, "scale_rows": 1, "scale_cols": 1,
-        "grid": 3, "bits": 2, "stored_bits": 8, "x_type": 0, "stream": 0,
+        "grid": 3, "bits": 2, "stored_bits": 8, "x_type": 0, "kernel": 0,
+        "stream": 0,
     }  # fmt: skip
     bad = [
         ("x", 0, "null"), ("codes", 0, "null"), ("scale", 0, "null"), ("y", 0, "null"),
@@ -281,7 +316,7 @@ def test_bad_arguments_are_refused_before_anything_is_launched():
         ("cols", 2**31, "size"), ("out_cols", 2**41, "size"), ("scale_rows", 2, "scale"),
         ("scale_cols", 3, "scale"), ("grid", 4, "grid"), ("bits", 9, "grid"),
         ("stored_bits", 1, "grid"), ("stored_bits", 3, "bits"), ("x_type", 3, "form"),
-        ("x_type", 2, "null"),
+        ("x_type", 2, "null"), ("kernel", 2, "kernel has"), ("kernel", 1, "kernel has"),
     ]  # fmt: skip
     for name, value, text in bad:
         status = cuda.probe_matmul(*{**good, name: value}.values())
@@ -292,7 +327,16 @@ def test_bad_arguments_are_refused_before_anything_is_launched():
     assert (y.cpu() == 0).all()
 
 
-def test_flips_that_lie_are_not_followed():
+def test_wgmma_refuses_float32_by_name():
+    grid = fk.Grid("ternary")
+    x, codes, scale, _ = case(grid, 3, 4, 16, 0, (0, 0), "float32")
+    with native.use_kernel("wgmma"), pytest.raises(
+        ValueError, match=r"probe_matmul: kernel has .* does not take this x, expected 0 \(mma\)"
+    ):  # fmt: skip
+        call(x, codes, scale, grid)
+
+
+def test_flips_that_lie_are_not_followed(kernel):
     """Counts over the capacity and elements outside the weight, which no host can see."""
     grid = fk.Grid("mid-tread", 4)
     x, base, scale, named = case(grid, 2, 3, 8, 0)
@@ -308,6 +352,6 @@ def test_flips_that_lie_are_not_followed():
     ]
     at = [a.data_ptr() for a in arrays]
     sizes = (65536, 1, 3, 2, 3, 8, 1, 1)
-    cuda = _native.module("_cuda")
-    assert cuda.probe_matmul_flips(*at[:6], 2, at[6], 0, *at[7:], *sizes, 2, 4, 2, 0) == 0
+    cuda, kind = _native.module("_cuda"), (2, 4, 2, native.KERNELS.index(kernel), 0)
+    assert cuda.probe_matmul_flips(*at[:6], 2, at[6], 0, *at[7:], *sizes, *kind) == 0
     assert_same(arrays[7].cpu(), want)

@@ -99,7 +99,9 @@ def test_native_touches_pointers_and_sizes(stem):
     path = KERNELS / stem / "native.py"
     if not path.exists():
         pytest.skip(f"{stem} has no native kernel")
-    shared = ("_native", "_array", "_check", "_surrogate", "_scale", "_types", "_tables")
+    shared = (
+        "_native", "_array", "_check", "_surrogate", "_scale", "_types", "_tables", "_ahead"
+    )  # fmt: skip
     names = tuple(f"fogzo_kernels.{name}" for name in shared)
     assert outside(imports(path, top_only=True), *names) == []
     assert touches(imports(path), "numpy", "triton", "torch.nn", "torch.autograd") == []

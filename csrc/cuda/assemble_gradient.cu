@@ -1,4 +1,5 @@
 #include "assemble_gradient.cuh"
+#include "many.cuh"
 
 using namespace fogzo;
 
@@ -38,40 +39,6 @@ int check(const fogzo_tensor& t, const Call& call) {
     return segments_of(t).all_blocks() > kMostGridBlocks ? FOGZO_BAD_SIZE : FOGZO_OK;
 }
 
-int start(const AssembleJob& job, int kind, void* stream) {
-    const unsigned blocks = static_cast<unsigned>(job.table.blocks);
-    if (blocks == 0) {
-        return FOGZO_OK;
-    }
-    switch (kind) {
-    case kUniform: return launch<assemble_gradient_kernel<kUniform>>(blocks, kThreads, 0, stream, job);
-    case kOfTable: return launch<assemble_gradient_kernel<kOfTable>>(blocks, kThreads, 0, stream, job);
-    case kOfRoot: return launch<assemble_gradient_kernel<kOfRoot>>(blocks, kThreads, 0, stream, job);
-    default: return launch<assemble_gradient_kernel<kOfBits>>(blocks, kThreads, 0, stream, job);
-    }
-}
-
-// The tensors of one kind of noise, as few launches.
-int assemble(const fogzo_tensor* tensors, int64_t count, const Call& call, int kind, void* stream) {
-    AssembleJob job = {};
-    job.probing = {call.scalars, call.table, call.probes, static_cast<uint32_t>(call.first_probe)};
-    job.differences = call.differences;
-    for (int64_t t = 0; t < count; ++t) {
-        if (tensors[t].rows * tensors[t].cols == 0 || draw_kind(tensors[t].surrogate, call.noise) != kind) {
-            continue;
-        }
-        const bool vector = aligned(tensors[t].grad, 16) && aligned(tensors[t].out, 16);
-        while (!add_row(job.table, tensors[t], call.noise, call.scalars.gamma, vector)) {
-            const int status = start(job, kind, stream);
-            if (status != FOGZO_OK) {
-                return status;
-            }
-            job.table = {};
-        }
-    }
-    return start(job, kind, stream);
-}
-
 }  // namespace
 
 extern "C" int fogzo_cuda_assemble_gradient_many(const fogzo_tensor* tensors, int64_t count, const float* differences,
@@ -90,11 +57,12 @@ extern "C" int fogzo_cuda_assemble_gradient_many(const fogzo_tensor* tensors, in
             return status;
         }
     }
-    for (int kind = 0; kind < kDrawKinds; ++kind) {
-        const int status = assemble(tensors, count, call, kind, stream);
-        if (status != FOGZO_OK) {
-            return status;
-        }
-    }
-    return FOGZO_OK;
+    AssembleJob job = {};
+    job.probing = {*scalars, table, probes, static_cast<uint32_t>(first_probe)};
+    job.differences = differences;
+    const auto wide = [](const fogzo_tensor& t) { return aligned(t.grad, 16) && aligned(t.out, 16); };
+    return launch_many(tensors, count, noise, job, wide, [stream](auto kind, const AssembleJob& filled) {
+        const unsigned blocks = static_cast<unsigned>(filled.table.blocks);
+        return launch<assemble_gradient_kernel<kind.value>>(blocks, kThreads, 0, stream, filled);
+    });
 }

@@ -21,19 +21,11 @@ Chunks chunks_of(int64_t rows, int64_t cols, int64_t scales) {
     return {length, kChunk, (length + kChunk - 1) / kChunk};
 }
 
-int check(int64_t rows, int64_t cols, const float* scale, int64_t scale_rows, int64_t scale_cols, int kind, int bits) {
-    const int status = check_scales(rows, cols, scale, scale_rows, scale_cols, 1);
-    if (status != FOGZO_OK) {
-        return status;
-    }
-    return grid_exists(kind, bits) ? FOGZO_OK : FOGZO_BAD_GRID;
-}
-
 }  // namespace
 
 extern "C" int fogzo_cuda_fake_quantize(const float* w, const float* scale, float* out, int64_t rows, int64_t cols,
                                         int64_t scale_rows, int64_t scale_cols, int grid, int bits, void* stream) {
-    const int status = check(rows, cols, scale, scale_rows, scale_cols, grid, bits);
+    const int status = check_quantized(rows, cols, scale, scale_rows, scale_cols, grid, bits);
     if (status != FOGZO_OK || rows * cols == 0) {
         return status;
     }
@@ -64,7 +56,7 @@ extern "C" int fogzo_cuda_fake_quantize_backward(const float* grad, const float*
                                                  float* grad_scale, void* workspace, int64_t workspace_bytes,
                                                  int64_t rows, int64_t cols, int64_t scale_rows, int64_t scale_cols,
                                                  int kind, int bits, int surrogate, float limit, void* stream) {
-    const int status = check(rows, cols, scale, scale_rows, scale_cols, kind, bits);
+    const int status = check_quantized(rows, cols, scale, scale_rows, scale_cols, kind, bits);
     if (status != FOGZO_OK) {
         return status;
     }

@@ -169,4 +169,11 @@ inline int check_scales(int64_t rows, int64_t cols, const float* scale, int64_t 
     return scale_rows == rows || scale_cols == 1 ? FOGZO_OK : FOGZO_BAD_SCALE_SHAPE;
 }
 
+// Of a weight with scales and a grid, without probes.
+inline int check_quantized(int64_t rows, int64_t cols, const float* scale, int64_t scale_rows, int64_t scale_cols,
+                           int kind, int bits) {
+    const int status = check_scales(rows, cols, scale, scale_rows, scale_cols, 1);
+    return status != FOGZO_OK || grid_exists(kind, bits) ? status : FOGZO_BAD_GRID;
+}
+
 }  // namespace fogzo

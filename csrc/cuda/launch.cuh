@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include <type_traits>
+
 #include "fogzo/status.h"
 
 namespace fogzo {
@@ -25,6 +27,16 @@ inline bool succeeded(cudaError_t status) {
 // Whether arrays begin at a multiple of their numbers' size; null does.
 template <class... T> bool element_aligned(const T*... arrays) {
     return (... && (reinterpret_cast<uintptr_t>(arrays) % alignof(T) == 0));
+}
+
+// start(std::integral_constant<int, n>()) for that of the numbers which is `wanted`, for the last one where none is.
+template <int first, int... rest, class Start> int with_constant(int wanted, Start start) {
+    if constexpr (sizeof...(rest) > 0) {
+        if (wanted != first) {
+            return with_constant<rest...>(wanted, start);
+        }
+    }
+    return start(std::integral_constant<int, first>());
 }
 
 #if defined(FOGZO_CUDA_ON_HOST)

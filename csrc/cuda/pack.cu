@@ -24,16 +24,6 @@ bool whole(const uint8_t* codes, const uint8_t* bytes, int64_t rows, int64_t col
            aligned(bytes, static_cast<uintptr_t>(2 * bits));
 }
 
-template <int bits> int pack_as(const uint8_t* codes, uint8_t* bytes, int64_t count, void* stream) {
-    return launch<pack_kernel<bits>>(blocks_for(count, kPackCodes * kPackThreads), kPackThreads, 0, stream, codes,
-                                     bytes, count);
-}
-
-template <int bits> int unpack_as(const uint8_t* bytes, uint8_t* codes, int64_t count, void* stream) {
-    return launch<unpack_kernel<bits>>(blocks_for(count, kPackCodes * kPackThreads), kPackThreads, 0, stream, bytes,
-                                       codes, count);
-}
-
 }  // namespace
 
 extern "C" int fogzo_cuda_pack(const uint8_t* codes, uint8_t* bytes, int64_t rows, int64_t cols, int bits,
@@ -47,12 +37,10 @@ extern "C" int fogzo_cuda_pack(const uint8_t* codes, uint8_t* bytes, int64_t row
         return launch<pack_rows_kernel>(blocks_for(rows * pitch, kPackThreads), kPackThreads, 0, stream, codes, bytes,
                                         rows, cols, pitch, bits);
     }
-    switch (bits) {
-    case 1: return pack_as<1>(codes, bytes, rows * cols, stream);
-    case 2: return pack_as<2>(codes, bytes, rows * cols, stream);
-    case 4: return pack_as<4>(codes, bytes, rows * cols, stream);
-    default: return pack_as<8>(codes, bytes, rows * cols, stream);
-    }
+    return with_constant<1, 2, 4, 8>(bits, [=](auto known) {
+        return launch<pack_kernel<known.value>>(blocks_for(rows * cols, kPackCodes * kPackThreads), kPackThreads, 0,
+                                                stream, codes, bytes, rows * cols);
+    });
 }
 
 extern "C" int fogzo_cuda_unpack(const uint8_t* bytes, uint8_t* codes, int64_t rows, int64_t cols, int bits,
@@ -66,10 +54,8 @@ extern "C" int fogzo_cuda_unpack(const uint8_t* bytes, uint8_t* codes, int64_t r
         return launch<unpack_rows_kernel>(blocks_for(rows * pitch, kPackThreads), kPackThreads, 0, stream, bytes, codes,
                                           rows, cols, pitch, bits);
     }
-    switch (bits) {
-    case 1: return unpack_as<1>(bytes, codes, rows * cols, stream);
-    case 2: return unpack_as<2>(bytes, codes, rows * cols, stream);
-    case 4: return unpack_as<4>(bytes, codes, rows * cols, stream);
-    default: return unpack_as<8>(bytes, codes, rows * cols, stream);
-    }
+    return with_constant<1, 2, 4, 8>(bits, [=](auto known) {
+        return launch<unpack_kernel<known.value>>(blocks_for(rows * cols, kPackCodes * kPackThreads), kPackThreads, 0,
+                                                  stream, bytes, codes, rows * cols);
+    });
 }

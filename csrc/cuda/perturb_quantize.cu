@@ -1,3 +1,4 @@
+#include "many.cuh"
 #include "perturb_quantize.cuh"
 
 using namespace fogzo;
@@ -66,42 +67,6 @@ int check(const fogzo_tensor& t, const Call& call) {
     return segments_of(t).all_blocks() > kMostGridBlocks ? FOGZO_BAD_SIZE : FOGZO_OK;
 }
 
-int start(const PerturbJob& job, int kind, void* stream) {
-    const unsigned blocks = static_cast<unsigned>(job.table.blocks);
-    if (blocks == 0) {
-        return FOGZO_OK;
-    }
-    switch (kind) {
-    case kUniform: return launch<perturb_quantize_kernel<kUniform>>(blocks, kThreads, 0, stream, job);
-    case kOfTable: return launch<perturb_quantize_kernel<kOfTable>>(blocks, kThreads, 0, stream, job);
-    case kOfRoot: return launch<perturb_quantize_kernel<kOfRoot>>(blocks, kThreads, 0, stream, job);
-    default: return launch<perturb_quantize_kernel<kOfBits>>(blocks, kThreads, 0, stream, job);
-    }
-}
-
-bool vector(const fogzo_tensor& t) { return aligned(t.w, 16) && aligned(t.grad, 16) && aligned(t.out, 16); }
-
-// The tensors of one kind of noise, as few launches.
-int perturb(const fogzo_tensor* tensors, int64_t count, const Call& call, int kind, void* stream) {
-    PerturbJob job = {};
-    job.probing = {call.scalars, call.table, call.probes, static_cast<uint32_t>(call.first_probe)};
-    job.form = call.form;
-    job.sides = call.sides;
-    for (int64_t t = 0; t < count; ++t) {
-        if (tensors[t].rows * tensors[t].cols == 0 || draw_kind(tensors[t].surrogate, call.noise) != kind) {
-            continue;
-        }
-        while (!add_row(job.table, tensors[t], call.noise, call.scalars.gamma, vector(tensors[t]))) {
-            const int status = start(job, kind, stream);
-            if (status != FOGZO_OK) {
-                return status;
-            }
-            job.table = {};
-        }
-    }
-    return start(job, kind, stream);
-}
-
 }  // namespace
 
 extern "C" int fogzo_cuda_perturb_quantize_many(const fogzo_tensor* tensors, int64_t count, const float* table,
@@ -127,11 +92,15 @@ extern "C" int fogzo_cuda_perturb_quantize_many(const fogzo_tensor* tensors, int
             return FOGZO_DEVICE_ERROR;
         }
     }
-    for (int kind = 0; kind < kDrawKinds; ++kind) {
-        const int status = perturb(tensors, count, call, kind, stream);
-        if (status != FOGZO_OK) {
-            return status;
-        }
-    }
-    return FOGZO_OK;
+    PerturbJob job = {};
+    job.probing = {*scalars, table, probes, static_cast<uint32_t>(first_probe)};
+    job.form = form;
+    job.sides = sides;
+    const auto wide = [](const fogzo_tensor& t) {
+        return aligned(t.w, 16) && aligned(t.grad, 16) && aligned(t.out, 16);
+    };
+    return launch_many(tensors, count, noise, job, wide, [stream](auto kind, const PerturbJob& filled) {
+        const unsigned blocks = static_cast<unsigned>(filled.table.blocks);
+        return launch<perturb_quantize_kernel<kind.value>>(blocks, kThreads, 0, stream, filled);
+    });
 }

@@ -9,6 +9,11 @@ namespace {
 
 constexpr int64_t kMostRows = 1 << 15;  // of a grid along y, below CUDA's limit of 65535
 constexpr int64_t kMostSides = 65535;   // of parts: the limit itself
+#if defined(FOGZO_HAVE_WGMMA)
+constexpr bool kHaveWgmma = true;
+#else
+constexpr bool kHaveWgmma = false;
+#endif
 
 // Multiprocessors of the current device, 0 where there is none.
 int processors() {
@@ -19,6 +24,17 @@ int processors() {
         return 0;
     }
     return count;
+}
+
+// Whether the current device has the instructions of compute capability 9.0, which no other has.
+bool has_wgmma() {
+    int device = 0;
+    int major = 0;
+    int minor = 0;
+    return kHaveWgmma && succeeded(cudaGetDevice(&device)) &&
+           succeeded(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device)) &&
+           succeeded(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device)) && major == 9 &&
+           minor == 0;
 }
 
 struct Call {
@@ -126,7 +142,8 @@ int multiply(const MatmulSizes& z, const Call& c, const MatmulPlan& plan) {
     const auto tiles = z.x_type == kInt8X       ? launch_matmul_int8
                        : z.x_type == kBfloat16X ? launch_matmul_bfloat16
                                                 : launch_matmul_float32;
-    const int status = tiles(z.bits, plan.shape, grid, c.stream, job);
+    const int status = z.wgmma ? launch_matmul_wgmma(z.x_type, z.bits, plan.shape, grid, c.stream, job)
+                               : tiles(z.bits, plan.shape, grid, c.stream, job);
     if (status != FOGZO_OK || !plan.has_parts) {
         return status;
     }
@@ -157,9 +174,12 @@ int64_t workspace_bytes(const MatmulSizes& z, const void* x, const void* codes) 
 }
 
 // sides: of y.
-int checked(const MatmulSizes& z, const Call& c, int kind, int bits, int64_t sides) {
+int checked(const MatmulSizes& z, const Call& c, int kind, int bits, int kernel, int64_t sides) {
     if (const int status = check_sizes(z)) {
         return status;
+    }
+    if ((kernel != FOGZO_MMA && kernel != FOGZO_WGMMA) || (z.wgmma && z.x_type == kFloat32X)) {
+        return FOGZO_BAD_KERNEL;
     }
     if (!grid_exists(kind, bits) || c.grid.levels > (1 << z.bits)) {
         return FOGZO_BAD_GRID;
@@ -190,6 +210,9 @@ int checked(const MatmulSizes& z, const Call& c, int kind, int bits, int64_t sid
     if (count == 0) {
         return FOGZO_NO_DEVICE;
     }
+    if (z.wgmma && !has_wgmma()) {
+        return FOGZO_NO_WGMMA;
+    }
     MatmulPlan plan;
     if (const int status = make_plan(z, c.x, c.codes, count, &plan)) {
         return status;
@@ -204,29 +227,34 @@ int checked(const MatmulSizes& z, const Call& c, int kind, int bits, int64_t sid
 }
 
 MatmulSizes sizes_of(int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols, int64_t cols,
-                     int64_t scale_cols, int kind, int bits, int stored_bits, int x_type, bool flips) {
+                     int64_t scale_cols, int kind, int bits, int stored_bits, int x_type, bool flips, int kernel) {
     const bool sums = grid_exists(kind, bits) && needs_x_sums(make_grid(kind, bits), x_type);
-    return {x_sides, code_sides, rows, out_cols, cols, scale_cols, x_type, stored_bits, sums, flips};
+    return {x_sides, code_sides,           rows, out_cols, cols, scale_cols, x_type, stored_bits, sums,
+            flips,   kernel == FOGZO_WGMMA};
 }
 
 }  // namespace
 
+#if !defined(FOGZO_HAVE_WGMMA)
+int fogzo::launch_matmul_wgmma(int, int, int, dim3, void*, const MatmulJob&) { return FOGZO_NO_WGMMA; }
+#endif
+
 extern "C" int64_t fogzo_cuda_probe_matmul_workspace(const void* x, const uint8_t* codes, int64_t x_sides,
                                                      int64_t code_sides, int64_t rows, int64_t out_cols, int64_t cols,
                                                      int64_t scale_cols, int kind, int bits, int stored_bits,
-                                                     int x_type) {
+                                                     int x_type, int kernel) {
     return workspace_bytes(
-        sizes_of(x_sides, code_sides, rows, out_cols, cols, scale_cols, kind, bits, stored_bits, x_type, false), x,
-        codes);
+        sizes_of(x_sides, code_sides, rows, out_cols, cols, scale_cols, kind, bits, stored_bits, x_type, false, kernel),
+        x, codes);
 }
 
 extern "C" int fogzo_cuda_probe_matmul(const void* x, const float* x_scale, const uint8_t* codes, const float* scale,
                                        const float* bias, void* y, void* workspace, int64_t workspace_bytes,
                                        int64_t x_sides, int64_t code_sides, int64_t rows, int64_t out_cols,
                                        int64_t cols, int64_t scale_rows, int64_t scale_cols, int kind, int bits,
-                                       int stored_bits, int x_type, void* stream) {
+                                       int stored_bits, int x_type, int kernel, void* stream) {
     const MatmulSizes z =
-        sizes_of(x_sides, code_sides, rows, out_cols, cols, scale_cols, kind, bits, stored_bits, x_type, false);
+        sizes_of(x_sides, code_sides, rows, out_cols, cols, scale_cols, kind, bits, stored_bits, x_type, false, kernel);
     return checked(z,
                    {x,
                     x_type == kInt8X ? x_scale : nullptr,
@@ -241,14 +269,15 @@ extern "C" int fogzo_cuda_probe_matmul(const void* x, const float* x_scale, cons
                     {},
                     0,
                     stream},
-                   kind, bits, z.sides());
+                   kind, bits, kernel, z.sides());
 }
 
 extern "C" int64_t fogzo_cuda_probe_matmul_flips_workspace(const void* x, const uint8_t* base, int64_t x_sides,
                                                            int64_t rows, int64_t out_cols, int64_t cols,
-                                                           int64_t scale_cols, int kind, int bits, int x_type) {
-    return workspace_bytes(sizes_of(x_sides, 1, rows, out_cols, cols, scale_cols, kind, bits, 8, x_type, true), x,
-                           base);
+                                                           int64_t scale_cols, int kind, int bits, int x_type,
+                                                           int kernel) {
+    return workspace_bytes(sizes_of(x_sides, 1, rows, out_cols, cols, scale_cols, kind, bits, 8, x_type, true, kernel),
+                           x, base);
 }
 
 extern "C" int fogzo_cuda_probe_matmul_flips(const void* x, const float* x_scale, const uint8_t* base,
@@ -256,8 +285,9 @@ extern "C" int fogzo_cuda_probe_matmul_flips(const void* x, const float* x_scale
                                              int64_t capacity, const float* scale, const float* bias, void* y,
                                              void* workspace, int64_t workspace_bytes, int64_t x_sides, int64_t sides,
                                              int64_t rows, int64_t out_cols, int64_t cols, int64_t scale_rows,
-                                             int64_t scale_cols, int kind, int bits, int x_type, void* stream) {
-    const MatmulSizes z = sizes_of(x_sides, 1, rows, out_cols, cols, scale_cols, kind, bits, 8, x_type, true);
+                                             int64_t scale_cols, int kind, int bits, int x_type, int kernel,
+                                             void* stream) {
+    const MatmulSizes z = sizes_of(x_sides, 1, rows, out_cols, cols, scale_cols, kind, bits, 8, x_type, true, kernel);
     int64_t size = 0;
     if (sides < 0 || capacity < 0 || (x_sides != 1 && x_sides != sides) || __builtin_mul_overflow(sides, rows, &size) ||
         __builtin_mul_overflow(size, out_cols, &size) || size > int64_t(1) << 40) {
@@ -280,5 +310,5 @@ extern "C" int fogzo_cuda_probe_matmul_flips(const void* x, const float* x_scale
                     {base, index, code, count, capacity, x, cols, 0},
                     sides,
                     stream},
-                   kind, bits, sides);
+                   kind, bits, kernel, sides);
 }

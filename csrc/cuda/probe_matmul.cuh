@@ -14,7 +14,8 @@ template <int block_m_, int block_n_, int warps_m_, int warps_n_, bool grouped_,
     static constexpr int threads = 32 * warps_m_ * warps_n_;
     static constexpr int tall = block_m / warps_m_ / 16;  // products of a warp, 16 x 8 each
     static constexpr int wide = block_n / warps_n_ / 8;
-    static constexpr int band = 16 * tall;  // rows of a warp
+    static constexpr int band = 16 * tall;          // rows of a warp
+    static constexpr int sums_pitch = block_n + 8;  // words; eight rows of a warp meet all banks
     static constexpr bool grouped = grouped_;
     static constexpr int blocks = blocks_;  // on a multiprocessor, that registers must suffice for
 };
@@ -70,16 +71,44 @@ __device__ __forceinline__ void stage_rows(unsigned char* to, const unsigned cha
     }
 }
 
-// x and codes point to the first rows of the tile, last_row and last_column are numbers within it.
+__device__ __forceinline__ int last_of_tile(int64_t left, int size) {
+    return static_cast<int>(left < size ? left : size) - 1;
+}
+
+// A thread block's tile of y, and the rows of x and codes that it is made of.
+template <class Shape> struct Tile {
+    int64_t batch;
+    int64_t m0;  // its first row of y
+    int64_t c0;  // its first column
+    const unsigned char* x;
+    const unsigned char* codes;
+    int last_row;  // of it that is there
+    int last_column;
+
+    // kBand tiles of rows run side by side.
+    __device__ __forceinline__ explicit Tile(const MatmulJob& job) : batch(blockIdx.z) {
+        const int tile = static_cast<int>(blockIdx.x);
+        const int band = tile / (kBand * job.tiles_n);
+        const int left = job.tiles_m - band * kBand;
+        const int tall = left < kBand ? left : kBand;
+        const int within = tile - band * kBand * job.tiles_n;
+        m0 = static_cast<int64_t>(band * kBand + within % tall) * Shape::block_m;
+        c0 = static_cast<int64_t>(within / tall) * Shape::block_n;
+        x = job.x + (batch * job.x_batch + m0) * job.x_pitch;
+        codes = job.codes + (batch * job.code_batch + c0) * job.code_pitch;
+        last_row = last_of_tile(job.rows - m0, Shape::block_m);
+        last_column = last_of_tile(job.columns - c0, Shape::block_n);
+    }
+};
+
 template <int x_type, int bits, class Shape>
-__device__ __forceinline__ void stage(unsigned char* to, const MatmulJob& job, const unsigned char* x,
-                                      const unsigned char* codes, int last_row, int last_column, int step) {
+__device__ __forceinline__ void stage(unsigned char* to, const MatmulJob& job, const Tile<Shape>& tile, int step) {
     using Stage = Stages<x_type, bits, Shape>;
     stage_rows<Shape::block_m, Stage::x_row, Shape::threads>(
-        to, x, job.x_pitch, last_row, static_cast<int64_t>(step) * Stage::x_row,
+        to, tile.x, job.x_pitch, tile.last_row, static_cast<int64_t>(step) * Stage::x_row,
         [](int row, int chunk) { return x_place<x_type>(row, chunk); });
     stage_rows<Shape::block_n, Stage::code_row, Shape::threads>(
-        to + Stage::x_bytes, codes, job.code_pitch, last_column, static_cast<int64_t>(step) * Stage::code_row,
+        to + Stage::x_bytes, tile.codes, job.code_pitch, tile.last_column, static_cast<int64_t>(step) * Stage::code_row,
         [](int row, int chunk) {
             constexpr int half = bits == 1 ? 1 : bits / 2;
             return code_half<bits>(row, chunk / half) * half + chunk % half;
@@ -154,24 +183,6 @@ __device__ __forceinline__ void multiply_span(const unsigned char* x, const unsi
     }
 }
 
-// The tile's place: kBand tiles of rows run side by side.
-struct TilePlace {
-    int m;
-    int n;
-};
-
-__device__ __forceinline__ TilePlace tile_place(const MatmulJob& job, int tile) {
-    const int band = tile / (kBand * job.tiles_n);
-    const int left = job.tiles_m - band * kBand;
-    const int tall = left < kBand ? left : kBand;
-    const int within = tile - band * kBand * job.tiles_n;
-    return {band * kBand + within % tall, within / tall};
-}
-
-__device__ __forceinline__ int last_of_tile(int64_t left, int size) {
-    return static_cast<int>(left < size ? left : size) - 1;
-}
-
 // Grid: x over tiles, y over shares of k, z over batches.
 template <int x_type, int bits, class Shape>
 __global__ void __launch_bounds__(Shape::threads, Shape::blocks) probe_matmul_kernel(FOGZO_CONSTANT(MatmulJob) job) {
@@ -179,14 +190,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks) probe_matmul_ke
     using Acc = SumOf<x_type, false>;
     using Total = SumOf<x_type, Shape::grouped>;
     unsigned char* shared = dynamic_shared<unsigned char>();
-    const TilePlace tile = tile_place(job, static_cast<int>(blockIdx.x));
-    const int64_t batch = blockIdx.z;
-    const int64_t m0 = static_cast<int64_t>(tile.m) * Shape::block_m;
-    const int64_t c0 = static_cast<int64_t>(tile.n) * Shape::block_n;
-    const unsigned char* x = job.x + (batch * job.x_batch + m0) * job.x_pitch;
-    const unsigned char* codes = job.codes + (batch * job.code_batch + c0) * job.code_pitch;
-    const int last_row = last_of_tile(job.rows - m0, Shape::block_m);
-    const int last_column = last_of_tile(job.columns - c0, Shape::block_n);
+    const Tile<Shape> tile(job);
     const int warp = threadIdx.x / 32;
     const int warp_m = warp / Shape::warps_n * Shape::band;
     const int warp_n = warp % Shape::warps_n * Shape::wide * 8;
@@ -197,14 +201,15 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks) probe_matmul_ke
 #pragma unroll
     for (int s = 0; s < Stage::count - 1; ++s) {
         if (first + s < last) {
-            stage<x_type, bits, Shape>(shared + s * Stage::bytes, job, x, codes, last_row, last_column, first + s);
+            stage<x_type, bits>(shared + s * Stage::bytes, job, tile, first + s);
         }
         commit_copies();
     }
     Acc acc[Shape::tall][Shape::wide][4] = {};
     __shared__ int64_t scale_rows[Shape::grouped ? Shape::block_n : 1];
     static_assert(sizeof(scale_rows) <= kSharedOfItsOwn);
-    GroupTotals<x_type, Shape> totals(job, first, c0, warp_n, batch * job.rows + m0 + warp_m, scale_rows);
+    GroupTotals<x_type, Shape> totals(job, first, tile.c0, warp_n, tile.batch * job.rows + tile.m0 + warp_m,
+                                      scale_rows);
     int now = 0;
     for (int step = first; step < last; ++step) {
         wait_copies<Stage::count - 2>();
@@ -212,7 +217,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks) probe_matmul_ke
         const int ahead = step + Stage::count - 1;
         if (ahead < last) {
             const int to = now == 0 ? Stage::count - 1 : now - 1;
-            stage<x_type, bits, Shape>(shared + to * Stage::bytes, job, x, codes, last_row, last_column, ahead);
+            stage<x_type, bits>(shared + to * Stage::bytes, job, tile, ahead);
         }
         commit_copies();
         const unsigned char* here = shared + now * Stage::bytes;
@@ -225,7 +230,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks) probe_matmul_ke
         now = now + 1 == Stage::count ? 0 : now + 1;
     }
     Total* sums = reinterpret_cast<Total*>(shared);
-    static_assert(Shape::band * sums_pitch<Shape> * 4 <= Stage::all_bytes, "sums must fit in the stages");
+    static_assert(Shape::band * Shape::sums_pitch * 4 <= Stage::all_bytes, "sums must fit in the stages");
 #pragma unroll 1
     for (int m = 0; m < Shape::block_m; m += Shape::band) {
         __syncthreads();  // all are done with the stages, or the band before, whose memory takes the sums
@@ -233,7 +238,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks) probe_matmul_ke
             put_sums<Shape>(sums + warp_n, totals.of(acc));
         }
         __syncthreads();
-        write_tile<x_type, Shape>(job, sums, batch, m0 + m, c0);
+        write_tile<x_type, Shape>(job, sums, tile.batch, tile.m0 + m, tile.c0);
     }
 }
 

@@ -108,26 +108,34 @@ __device__ __forceinline__ uint32_t codes_plus_16(uint32_t word, int place, uint
     return (there & (codes << 3)) | 0x41804180u;
 }
 
-// q of 16 codes as bfloat16 numbers, two a word. 16 + code is put together from bits (the mantissa's lowest bit is
-// 1/8 there), then one multiply-add that is exact. Instructions for 16 codes: 1 bit 25, 2 and 4 bits 24; codes of
-// eight bits by their nibbles, 64.
+// q of codes at bit `place` and 16 above as bfloat16 numbers. 16 + code is put together from bits (the mantissa's
+// lowest bit is 1/8 there), then one multiply-add that is exact; codes of eight bits by their nibbles.
+template <int bits> __device__ __forceinline__ uint32_t pair_bf16(const OperandRule& rule, uint32_t word, int place) {
+    if constexpr (bits == 8) {
+        const uint32_t minus16 = 0xC180C180u;
+        const uint32_t one = 0x3F803F80u;
+        const uint32_t low = fma_bf16x2(codes_plus_16(word, place, 0x000F000Fu), one, minus16);
+        const uint32_t high = fma_bf16x2(codes_plus_16(word, place + 4, 0x000F000Fu), one, minus16);
+        return fma_bf16x2(low, rule.factor, fma_bf16x2(high, rule.factor16, rule.offset0));
+    } else {
+        constexpr uint32_t codes = ((1u << bits) - 1u) * 0x00010001u;
+        return fma_bf16x2(codes_plus_16(word, place, codes), rule.factor, rule.offset);
+    }
+}
+
+// q of 16 codes as bfloat16 numbers, two a word. Instructions for 16 codes: 1 bit 25, 2 and 4 bits 24, 8 bits 64.
 template <int bits>
 __device__ __forceinline__ void decode_bf16(const OperandRule& rule, const CodeWords<bits>& w, uint32_t (&q)[8]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
         if constexpr (bits == 8) {
-            const uint32_t minus16 = 0xC180C180u;
-            const uint32_t one = 0x3F803F80u;
-            const uint32_t low = fma_bf16x2(codes_plus_16(w.word[i / 2], i % 2 * 8, 0x000F000Fu), one, minus16);
-            const uint32_t high = fma_bf16x2(codes_plus_16(w.word[i / 2], i % 2 * 8 + 4, 0x000F000Fu), one, minus16);
-            q[i] = fma_bf16x2(low, rule.factor, fma_bf16x2(high, rule.factor16, rule.offset0));
+            q[i] = pair_bf16<bits>(rule, w.word[i / 2], i % 2 * 8);
         } else if constexpr (bits == 4) {
-            q[i] = fma_bf16x2(codes_plus_16(w.word[i / 4], i % 4 * 4, 0x000F000Fu), rule.factor, rule.offset);
+            q[i] = pair_bf16<bits>(rule, w.word[i / 4], i % 4 * 4);
         } else if constexpr (bits == 2) {
-            q[i] = fma_bf16x2(codes_plus_16(w.word[0], i * 2, 0x00030003u), rule.factor, rule.offset);
+            q[i] = pair_bf16<bits>(rule, w.word[0], i * 2);
         } else {
-            const uint32_t apart = permute_bytes(w.word[0], 0, 0x4140);
-            q[i] = fma_bf16x2(codes_plus_16(apart, i, 0x00010001u), rule.factor, rule.offset);
+            q[i] = pair_bf16<bits>(rule, permute_bytes(w.word[0], 0, 0x4140), i);
         }
     }
 }

@@ -59,6 +59,50 @@ template <int x_type> __device__ __forceinline__ void store(void* y, int64_t at,
     }
 }
 
+// A group's sum. With sums of x, twice a sum of q, of which a group has at most kMostProducts: it fits in 33 bits.
+__device__ __forceinline__ float value_of_sum(const MatmulJob& job, int32_t sum, int32_t extra) {
+    return job.out.x_sums != nullptr ? static_cast<float>(2 * static_cast<int64_t>(sum) + extra)
+                                     : static_cast<float>(sum);
+}
+
+__device__ __forceinline__ float value_of_sum(const MatmulJob&, float sum, int32_t) { return sum; }
+
+// Sums of x over a group, for value_of_sum; rows behind the last repeat it.
+__device__ __forceinline__ int32_t x_sum_at(const MatmulJob& job, int64_t x_row, int group) {
+    const int64_t row = x_row < job.x_rows ? x_row : job.x_rows - 1;
+    return job.out.x_sums[row * job.out.groups + group];
+}
+
+// Where the scales of a tile's column begin; columns behind the last repeat it.
+__device__ __forceinline__ int64_t scale_row(const MatmulJob& job, int64_t column) {
+    const int64_t known = column < job.columns ? column : job.columns - 1;
+    return job.out.scale_rows > 1 ? known % job.out.n_size * job.out.groups : 0;
+}
+
+// Where the groups of k end.
+struct GroupEnds {
+    int group;
+    int left;  // spans of it
+    bool closed = false;
+
+    __device__ __forceinline__ GroupEnds(const MatmulJob& job, int step)
+        : group(2 * step / job.spans_a_group), left(job.spans_a_group - 2 * step % job.spans_a_group) {}
+
+    // Whether the sums end with a span that was multiplied last, with their group (closed) or with this share of k.
+    __device__ __forceinline__ bool behind_span(const MatmulJob& job, int span, bool last) {
+        if (span >= job.spans) {
+            return false;
+        }
+        closed = --left == 0;
+        return closed || last || span + 1 == job.spans;
+    }
+
+    __device__ __forceinline__ void begin_next(const MatmulJob& job) {
+        group += closed ? 1 : 0;
+        left = closed ? job.spans_a_group : left;
+    }
+};
+
 // Totals of a warp's tile over the groups of k: nothing where the scale is outside the sum.
 template <int x_type, class Shape, bool grouped = Shape::grouped> struct GroupTotals {
     template <class... Any> __device__ __forceinline__ explicit GroupTotals(const Any&...) {}
@@ -69,18 +113,15 @@ template <int x_type, class Shape, bool grouped = Shape::grouped> struct GroupTo
 template <int x_type, class Shape> struct GroupTotals<x_type, Shape, true> {
     float total[Shape::tall][Shape::wide][4] = {};
     const int64_t* scale_rows;  // in shared memory, where each column's scales begin
-    int group;
-    int left;  // spans of it
+    GroupEnds ends;
     int64_t x_row;
 
     // scale_rows is filled in here and read behind the block's next barrier.
     __device__ __forceinline__ GroupTotals(const MatmulJob& job, int step, int64_t c0, int warp_n, int64_t first_row,
                                            int64_t* rows)
-        : scale_rows(rows + warp_n + threadIdx.x % 4 * 2), group(2 * step / job.spans_a_group),
-          left(job.spans_a_group - 2 * step % job.spans_a_group), x_row(first_row + threadIdx.x % 32 / 4) {
+        : scale_rows(rows + warp_n + threadIdx.x % 4 * 2), ends(job, step), x_row(first_row + threadIdx.x % 32 / 4) {
         for (int i = threadIdx.x; i < Shape::block_n; i += Shape::threads) {
-            const int64_t column = c0 + i < job.columns ? c0 + i : job.columns - 1;
-            rows[i] = job.out.scale_rows > 1 ? column % job.out.n_size * job.out.groups : 0;
+            rows[i] = scale_row(job, c0 + i);
         }
     }
 
@@ -88,26 +129,21 @@ template <int x_type, class Shape> struct GroupTotals<x_type, Shape, true> {
     template <class Acc>
     __device__ __forceinline__ void behind_span(const MatmulJob& job, Acc (&acc)[Shape::tall][Shape::wide][4], int span,
                                                 bool last) {
-        if (span >= job.spans) {
-            return;
-        }
-        const bool closes = --left == 0;
-        if (!closes && !last && span + 1 != job.spans) {
+        if (!ends.behind_span(job, span, last)) {
             return;
         }
         int32_t extra[2 * Shape::tall] = {};
-        if (x_type == kInt8X && job.out.x_sums != nullptr && closes) {
+        if (x_type == kInt8X && job.out.x_sums != nullptr && ends.closed) {
 #pragma unroll
             for (int i = 0; i < 2 * Shape::tall; ++i) {
-                const int64_t row = x_row + 8 * i < job.x_rows ? x_row + 8 * i : job.x_rows - 1;
-                extra[i] = job.out.x_sums[row * job.out.groups + group];
+                extra[i] = x_sum_at(job, x_row + 8 * i, ends.group);
             }
         }
 #pragma unroll
         for (int j = 0; j < Shape::wide; ++j) {
 #pragma unroll
             for (int c = 0; c < 2; ++c) {
-                const float a = job.out.scale[scale_rows[8 * j + c] + group];
+                const float a = job.out.scale[scale_rows[8 * j + c] + ends.group];
 #pragma unroll
                 for (int i = 0; i < 2 * Shape::tall; ++i) {
                     Acc& sum = acc[i / 2][j][i % 2 * 2 + c];
@@ -116,32 +152,15 @@ template <int x_type, class Shape> struct GroupTotals<x_type, Shape, true> {
                 }
             }
         }
-        if (closes) {
-            ++group;
-            left = job.spans_a_group;
-        }
+        ends.begin_next(job);
     }
 
     template <class Acc> __device__ __forceinline__ auto of(Acc&) -> float (&)[Shape::tall][Shape::wide][4] {
         return total;
     }
-
-  private:
-    // With sums of x, twice a sum of q, of which a group has at most kMostProducts: it fits in 33 bits.
-    template <class Acc>
-    __device__ __forceinline__ static float value_of_sum(const MatmulJob& job, Acc sum, int32_t extra) {
-        if constexpr (x_type == kInt8X) {
-            return job.out.x_sums != nullptr ? static_cast<float>(2 * static_cast<int64_t>(sum) + extra)
-                                             : static_cast<float>(sum);
-        } else {
-            return sum;
-        }
-    }
 };
 
 // A tile's sums through shared memory, so that a thread ends one column and a warp writes 32 neighbours.
-template <class Shape> constexpr int sums_pitch = Shape::block_n + 8;  // words; eight rows of a warp meet all banks
-
 template <class Shape, class Sum>
 __device__ __forceinline__ void put_sums(Sum* shared, const Sum (&sums)[Shape::tall][Shape::wide][4]) {
     const int lane = threadIdx.x % 32;
@@ -149,7 +168,7 @@ __device__ __forceinline__ void put_sums(Sum* shared, const Sum (&sums)[Shape::t
     for (int i = 0; i < 2 * Shape::tall; ++i) {
 #pragma unroll
         for (int j = 0; j < Shape::wide; ++j) {
-            Sum* at = shared + (8 * i + lane / 4) * sums_pitch<Shape> + 8 * j + lane % 4 * 2;
+            Sum* at = shared + (8 * i + lane / 4) * Shape::sums_pitch + 8 * j + lane % 4 * 2;
             at[0] = sums[i / 2][j][i % 2 * 2];
             at[1] = sums[i / 2][j][i % 2 * 2 + 1];
         }
@@ -177,7 +196,7 @@ __device__ __forceinline__ void write_tile(const MatmulJob& job, const Sum* sums
             return;
         }
         const int64_t at = (first + m) * job.out.n_size + n;
-        const Sum sum = sums[row * sums_pitch<Shape> + own];
+        const Sum sum = sums[row * Shape::sums_pitch + own];
         if (job.parts != nullptr) {
             parts[at] = sum;
         } else {

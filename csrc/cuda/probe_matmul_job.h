@@ -6,8 +6,8 @@ namespace fogzo {
 
 enum MatmulInput : int { kFloat32X = 0, kBfloat16X = 1, kInt8X = 2 };
 
-// Tiles that the product is cut into (see probe_matmul_tiles.cuh).
-enum MatmulShape : int { kManyRows = 0, kFewRows = 1, kGroupScale = 2 };
+// Tiles that the product is cut into (see probe_matmul_tiles.cuh, and probe_matmul_wgmma.cuh for the last two).
+enum MatmulShape : int { kManyRows = 0, kFewRows = 1, kGroupScale = 2, kWgmma = 3, kWgmmaGroupScale = 4 };
 
 constexpr int kStep = 128;                  // k of one stage of a tile
 constexpr int kSpan = 64;                   // k of a row that four threads hold; groups begin at whole ones

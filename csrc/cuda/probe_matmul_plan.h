@@ -11,8 +11,9 @@ namespace fogzo {
 int launch_matmul_int8(int bits, int shape, dim3 grid, void* stream, const MatmulJob& job);
 int launch_matmul_bfloat16(int bits, int shape, dim3 grid, void* stream, const MatmulJob& job);
 int launch_matmul_float32(int bits, int shape, dim3 grid, void* stream, const MatmulJob& job);
+int launch_matmul_wgmma(int x_type, int bits, int shape, dim3 grid, void* stream, const MatmulJob& job);
 
-constexpr int64_t kFewMost = 32;     // rows of x up to which the tiles are of few rows
+constexpr int64_t kFewMost = 32;     // rows of x up to which the tiles are of few rows; products of warps alone
 constexpr int64_t kLeastSteps = 4;   // of a share of k
 constexpr int64_t kMostSplits = 64;  // but as many as int32 sums need
 constexpr int64_t kAlignment = 256;  // of the arrays in the workspace
@@ -28,6 +29,7 @@ struct MatmulSizes {
     int bits;  // stored
     bool x_sums;
     bool flips;  // all sums go to the workspace
+    bool wgmma;
 
     int64_t sides() const { return x_sides > code_sides ? x_sides : code_sides; }
     int64_t x_rows() const { return x_sides * rows; }
@@ -59,10 +61,28 @@ inline int64_t aligned(int64_t bytes, int64_t to) { return divide_up(bytes, to) 
 inline bool is_aligned(const void* pointer, uintptr_t to) { return reinterpret_cast<uintptr_t>(pointer) % to == 0; }
 
 inline int block_rows(int x_type, int shape) {
-    return shape == kFewRows ? 16 : shape == kManyRows && x_type == kInt8X ? 128 : 64;
+    switch (shape) {
+    case kWgmma:
+    case kWgmmaGroupScale: return 128;
+    case kFewRows: return 16;
+    default: return shape == kManyRows && x_type == kInt8X ? 128 : 64;
+    }
 }
 
-inline int block_columns(int x_type, int shape) { return shape != kManyRows ? 64 : x_type == kInt8X ? 192 : 96; }
+inline int block_columns(int x_type, int shape) {
+    switch (shape) {
+    case kWgmma: return 256;
+    case kWgmmaGroupScale: return 128;
+    default: return shape != kManyRows ? 64 : x_type == kInt8X ? 192 : 96;
+    }
+}
+
+inline int tile_shape(const MatmulSizes& z, int64_t rows) {
+    if (z.groups > 1) {
+        return z.wgmma ? kWgmmaGroupScale : kGroupScale;
+    }
+    return z.wgmma ? kWgmma : rows <= kFewMost ? kFewRows : kManyRows;
+}
 
 // Integers of every value, doubled where the values are halves; int8 codes of 256 such values are q = code - 128
 // with value = q + 1/2, for which the sums of x are needed.
@@ -144,7 +164,7 @@ inline int make_plan(const MatmulSizes& z, const void* x, const void* codes, int
     job.sides = z.code_sides;
     plan->batches = z.batched() ? z.code_sides : 1;
 
-    plan->shape = z.groups > 1 ? kGroupScale : job.rows <= kFewMost ? kFewRows : kManyRows;
+    plan->shape = tile_shape(z, job.rows);
     const int64_t tiles_m = divide_up(job.rows, block_rows(z.x_type, plan->shape));
     const int64_t tiles_n = divide_up(job.columns, block_columns(z.x_type, plan->shape));
     const int64_t steps = divide_up(k, kStep);

@@ -33,12 +33,8 @@ template <int x_type, int bits> int launch_shape(int shape, dim3 grid, void* str
 }
 
 template <int x_type> int launch_bits(int bits, int shape, dim3 grid, void* stream, const MatmulJob& job) {
-    switch (bits) {
-    case 1: return launch_shape<x_type, 1>(shape, grid, stream, job);
-    case 2: return launch_shape<x_type, 2>(shape, grid, stream, job);
-    case 4: return launch_shape<x_type, 4>(shape, grid, stream, job);
-    default: return launch_shape<x_type, 8>(shape, grid, stream, job);
-    }
+    return with_constant<1, 2, 4, 8>(
+        bits, [&](auto known) { return launch_shape<x_type, known.value>(shape, grid, stream, job); });
 }
 
 }  // namespace fogzo

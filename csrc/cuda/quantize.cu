@@ -5,21 +5,9 @@
 
 using namespace fogzo;
 
-namespace {
-
-int check(int64_t rows, int64_t cols, const float* scale, int64_t scale_rows, int64_t scale_cols, int kind, int bits) {
-    const int status = check_scales(rows, cols, scale, scale_rows, scale_cols, 1);
-    if (status != FOGZO_OK) {
-        return status;
-    }
-    return grid_exists(kind, bits) ? FOGZO_OK : FOGZO_BAD_GRID;
-}
-
-}  // namespace
-
 extern "C" int fogzo_cuda_quantize(const float* w, const float* scale, uint8_t* codes, int64_t rows, int64_t cols,
                                    int64_t scale_rows, int64_t scale_cols, int grid, int bits, void* stream) {
-    const int status = check(rows, cols, scale, scale_rows, scale_cols, grid, bits);
+    const int status = check_quantized(rows, cols, scale, scale_rows, scale_cols, grid, bits);
     if (status != FOGZO_OK || rows * cols == 0) {
         return status;
     }
@@ -37,7 +25,7 @@ extern "C" int fogzo_cuda_quantize(const float* w, const float* scale, uint8_t* 
 
 extern "C" int fogzo_cuda_dequantize(const uint8_t* codes, const float* scale, float* out, int64_t rows, int64_t cols,
                                      int64_t scale_rows, int64_t scale_cols, int grid, int bits, void* stream) {
-    const int status = check(rows, cols, scale, scale_rows, scale_cols, grid, bits);
+    const int status = check_quantized(rows, cols, scale, scale_rows, scale_cols, grid, bits);
     if (status != FOGZO_OK || rows * cols == 0) {
         return status;
     }

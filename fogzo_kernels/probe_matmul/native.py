@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .. import _array, _native
+from .. import _ahead, _array, _check, _native
 from .._check import View
 from .._types import Flips, Grid, Packed
 
 X_TYPES = {"float32": 0, "bfloat16": 1, "int8": 2}
+KERNELS = ("mma", "wgmma")  # by their numbers in csrc/include/fogzo/cuda.h
+FEW_ROWS = 32  # of x, up to which auto leaves products to single warps
+
+_FROM_ENVIRONMENT = os.environ.get("FOGZO_CUDA_MATMUL") or "auto"
+_forced: contextvars.ContextVar[str | None] = contextvars.ContextVar("fogzo_matmul", default=None)
+
+
+@contextlib.contextmanager
+def use_kernel(name: str) -> Iterator[None]:
+    """Multiply by the named CUDA kernel inside the ``with`` block, as FOGZO_CUDA_MATMUL does.
+
+    Args:
+        name: mma; wgmma, which a GPU of another compute capability than 9.0 and float32 x refuse
+            with a ValueError; or auto, which is mma unless a committed row shows wgmma ahead.
+
+    Example:
+        >>> with use_kernel("wgmma"):
+        ...     pass
+    """
+    token = _forced.set(name)
+    try:
+        _kernel("int8", 1)
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def _kernel(dtype: str, rows: int) -> str:
+    """The CUDA kernel for x of a type with so many rows."""
+    name = _forced.get() or _FROM_ENVIRONMENT
+    if name in KERNELS:
+        return name
+    _check.choice("FOGZO_CUDA_MATMUL", "value", name, (*KERNELS, "auto"))
+    few = rows <= FEW_ROWS or _ahead.shown(f"probe_matmul.wgmma.{dtype}") is None
+    return "mma" if few else "wgmma"
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
@@ -174,7 +213,8 @@ def _cuda(
     # What lives as long as the call: bias as float32, and copies of strided arguments.
     kept: list[Any] = [] if bias is None else [_array.float32(bias)]
     x_at, arrays = _array.address(x, kept), [_array.address(a, kept) for a in weight.arrays]
-    kind = (grid.number, grid.code_bits, *weight.bits, x_type)
+    kernel = KERNELS.index(_kernel(dtype, rows))
+    kind = (grid.number, grid.code_bits, *weight.bits, x_type, kernel)
     sizes = (rows, view.rows, view.cols)
     size = getattr(at.module, f"{weight.name}_workspace")(
         x_at, arrays[0], x_sides, *weight.code_sides, *sizes, view.scale_cols, *kind

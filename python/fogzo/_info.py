@@ -20,7 +20,8 @@ def info_object() -> dict[str, Any]:
 
     Returns:
         versions; cpu, cores, threads, instruction_set; device (the CUDA device's name or None);
-        backends: by name None where used, else the reason why not; files: by what they are.
+        backends: by name None where used, else the reason why not; ahead: what committed rows put
+        first on a GPU; files: by what they are.
     """
     from .recipes.mnist import DATA
 

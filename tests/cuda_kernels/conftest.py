@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,13 @@ def order(request: pytest.FixtureRequest) -> Iterator[str]:
     emulator().cuda_on_host_set_order(ORDERS[request.param])
     yield request.param
     emulator().cuda_on_host_set_order(ROTATING)
+
+
+@pytest.fixture
+def capability() -> Iterator[Callable[[int], None]]:
+    """Sets 10 times the compute capability of the emulated device."""
+    yield emulator().cuda_on_host_set_capability
+    emulator().cuda_on_host_set_capability(90)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,32 @@ def test_launchers_refuse_numbers_at_odd_addresses():
     said = {cuda.status_text(status).partition(",")[0] for status in refused}
     assert said == {"pointer is not aligned"}
     assert (room == 7.0).all()
+
+
+def test_wgmma_needs_its_compute_capability(capability):
+    """Its instructions are in no GPU before and behind 9.0; nothing is written there."""
+    matmul = importlib.import_module("fogzo_kernels.probe_matmul.native")
+    x, codes = torch.ones((2, 16), dtype=torch.int8), torch.ones((3, 16), dtype=torch.uint8)
+    y = torch.full((1, 2, 3), 7.0)
+
+    def call():
+        named = {"x_scale": torch.ones(2), "out": y}
+        with fk.use_backend("cuda"):
+            fk.probe_matmul(x, codes, torch.tensor(1.0), fk.Grid("ternary"), **named)
+
+    for number in (80, 89, 91, 100, 120):
+        capability(number)
+        expected = r"probe_matmul: kernel is wgmma .* expected a GPU of compute capability 9\.0 and"
+        with matmul.use_kernel("wgmma"), pytest.raises(ValueError, match=expected):
+            call()
+    assert (y == 7.0).all()
+    call()
+    assert (y == 0.0).all()
+    y.fill_(7.0)
+    capability(90)
+    with matmul.use_kernel("wgmma"):
+        call()
+    assert (y == 0.0).all()
 
 
 def test_flips_beyond_the_room_are_left_out():

@@ -93,6 +93,7 @@ std::string failure;
 std::set<std::string> names;
 std::string names_text;
 int order_asked = kRotating;
+int capability_asked = 90;
 uint64_t blocks_run = 0;
 
 void fail(const std::string& text) {
@@ -273,6 +274,9 @@ std::string short_name(const std::string& text) {
 
 void set_order(int order) { order_asked = order; }
 
+int capability() { return capability_asked; }
+void set_capability(int capability) { capability_asked = capability; }
+
 bool run_grid(const char* name, Index3 grid, Index3 block, size_t shared_bytes, void (*body)(void*), void* argument) {
     const std::lock_guard<std::mutex> lock(one_launch);
     failure.clear();
@@ -329,15 +333,19 @@ void wait_for_block(Site site) {
     to_host();
 }
 
+void give_up(const char* what) {
+    fail(thread_name(*running) + " " + what);
+    running->state = State::kInExchange;
+    to_host();
+}
+
 void exchange(uint32_t mask, const void* mine, size_t size, void* all, Site site) {
     const unsigned warp = running->number / kWarp;
     const unsigned lane = running->number % kWarp;
     const uint32_t bit = 1u << lane;
     if ((mask & bit) == 0 || size > kMostBytes) {
-        fail(thread_name(*running) + " at " + place(site) +
-             (size > kMostBytes ? " exchanges too many bytes" : " is not in its own mask"));
-        running->state = State::kInExchange;
-        to_host();
+        give_up(("at " + place(site) + (size > kMostBytes ? " exchanges too many bytes" : " is not in its own mask"))
+                    .c_str());
     }
     std::list<Exchange>& open = exchanges[warp];
     auto one = std::find_if(open.begin(), open.end(), [&](const Exchange& e) {
@@ -380,4 +388,5 @@ uint64_t block_number() { return blocks_run; }
 #define CUDA_ON_HOST_EXPORT extern "C" __attribute__((visibility("default")))
 
 CUDA_ON_HOST_EXPORT const char* cuda_on_host_kernels_run() { return cuda_on_host::kernels_run(); }
+CUDA_ON_HOST_EXPORT void cuda_on_host_set_capability(int capability) { cuda_on_host::set_capability(capability); }
 CUDA_ON_HOST_EXPORT void cuda_on_host_set_order(int order) { cuda_on_host::set_order(order); }

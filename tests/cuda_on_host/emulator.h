@@ -26,6 +26,10 @@ enum Order : int { kForward = 0, kReverse = 1, kShuffled = 2, kRotating = 3 };
 
 void set_order(int order);
 
+// Compute capability of the device that kernels believe in, 10 times: 90 unless another was set.
+int capability();
+void set_capability(int capability);
+
 // Runs body(argument) once for each thread; false where threads wait that can never go on.
 bool run_grid(const char* name, Index3 grid, Index3 block, size_t shared_bytes, void (*body)(void*), void* argument);
 
@@ -38,6 +42,9 @@ void forget_failure();
 void* dynamic_shared();
 
 void wait_for_block(Site site);
+
+// Ends the launch: "thread 7 <does what no GPU allows>".
+void give_up(const char* what);
 
 // Waits for the lanes of the mask that exist and have not ended; `all` gets 32 * size bytes, kPoison for the others.
 void exchange(uint32_t mask, const void* mine, size_t size, void* all, Site site);

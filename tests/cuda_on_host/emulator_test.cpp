@@ -5,20 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "checks.h"
 #include "launch.cuh"
 
 using namespace fogzo;
 
 namespace {
-
-int failures = 0;
-
-void check(bool right, const char* what) {
-    if (!right) {
-        std::printf("FAILED: %s\n", what);
-        ++failures;
-    }
-}
 
 constexpr int kThreads = 96;
 

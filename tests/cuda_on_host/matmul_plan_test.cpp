@@ -41,10 +41,12 @@ int main() {
                             (int64_t(1) << 31) - 64}) {
         for (const int64_t groups : {int64_t(1), int64_t(2), int64_t(64)}) {
             for (const int type : {kFloat32X, kBfloat16X, kInt8X}) {
-                for (const bool extra : {false, true}) {
+                for (const int which : {0, 1, 2, 3}) {
+                    const bool extra = which % 2 == 1;
+                    const bool wgmma = which / 2 == 1;
                     if (k % groups == 0) {
-                        plan_of({1, extra ? 3 : 1, 7, 5, k, groups, type, 2, false, false}, 132);
-                        plan_of({3, extra ? 1 : 3, 7, 5, k, groups, type, 8, type == kInt8X, extra}, 2);
+                        plan_of({1, extra ? 3 : 1, 7, 5, k, groups, type, 2, false, false, wgmma}, 132);
+                        plan_of({3, extra ? 1 : 3, 7, 5, k, groups, type, 8, type == kInt8X, extra, wgmma}, 2);
                     }
                 }
             }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <unordered_map>
 #include <vector>
 
 #include "emulator.h"
@@ -24,11 +25,27 @@ struct Copies {
     std::vector<std::vector<Copy>> groups;
 };
 
-inline Copies& copies() {
-    static std::vector<Copies> all(1024);
+inline unsigned thread_number() {
     const cuda_on_host::Index3& at = cuda_on_host::thread_index;
     const cuda_on_host::Index3& size = cuda_on_host::block_size;
-    Copies& mine = all[at.x + size.x * (at.y + size.y * at.z)];
+    return at.x + size.x * (at.y + size.y * at.z);
+}
+
+// Of this block, the 16 bytes of shared memory that copies have reached and asynchronous products may not read yet, and
+// the threads whose copies they were.
+inline std::unordered_map<uintptr_t, unsigned>& unpublished() {
+    static std::unordered_map<uintptr_t, unsigned> all;
+    static uint64_t block = 0;
+    if (block != cuda_on_host::block_number()) {
+        block = cuda_on_host::block_number();
+        all.clear();
+    }
+    return all;
+}
+
+inline Copies& copies() {
+    static std::vector<Copies> all(1024);
+    Copies& mine = all[thread_number()];
     if (mine.block != cuda_on_host::block_number()) {
         mine.block = cuda_on_host::block_number();
         mine.groups.clear();
@@ -87,6 +104,7 @@ template <int left> inline void wait_copies() {
         for (const on_host::Copy& one : mine.groups.front()) {
             std::memset(one.to, 0, 16);
             std::memcpy(one.to, one.from, static_cast<size_t>(one.bytes));
+            on_host::unpublished()[reinterpret_cast<uintptr_t>(one.to)] = on_host::thread_number();
         }
         mine.groups.erase(mine.groups.begin());
     }

@@ -7,21 +7,13 @@
 #include <cstring>
 #include <vector>
 
+#include "checks.h"
 #include "launch.cuh"
 #include "ptx.cuh"
 
 using namespace fogzo;
 
 namespace {
-
-int failures = 0;
-
-void check(bool right, const char* what) {
-    if (!right) {
-        std::printf("FAILED: %s\n", what);
-        ++failures;
-    }
-}
 
 // Element i of lane's fragment lies at this row and column of its matrix; "Matrix fragments for mma.m16n8k32 with
 // integer types" and "... mma.m16n8k16 with floating point types": g = lane >> 2, t = lane % 4.
@@ -116,16 +108,6 @@ std::vector<int> wanted(int k, const std::vector<int>& a, const std::vector<int>
     return d;
 }
 
-std::vector<int> numbers(int count, int most, uint32_t seed) {
-    std::vector<int> all;
-    for (int i = 0; i < count; ++i) {
-        seed = seed * 1664525u + 1013904223u;
-        all.push_back(static_cast<int>(seed >> 16) % (2 * most + 1) - most);
-    }
-    return all;
-}
-
-uint32_t byte_of(int x) { return static_cast<uint32_t>(x) & 0xFFu; }
 uint32_t bf16_of(int x) {
     const float value = static_cast<float>(x);
     return as_bits(value) >> 16;

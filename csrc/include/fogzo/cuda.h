@@ -11,6 +11,9 @@
 #include "fogzo/status.h"
 #include "fogzo/tensor.h"
 
+// `kernel` of fogzo_cuda_probe_matmul: products of a warp (mma.sync) or of four together (wgmma).
+enum fogzo_matmul_kernel { FOGZO_MMA = 0, FOGZO_WGMMA = 1 };
+
 #if defined(__GNUC__)
 #pragma GCC visibility push(default)  // the shared libraries export these functions and no others
 #endif
@@ -100,14 +103,16 @@ int fogzo_cuda_quantize_activation(const void* x, int8_t* codes, float* x_scale,
 
 // y [sides, rows, out_cols] as fogzo_cpu_probe_matmul; cols < 2^31. int8 sums are exact, and
 // rounded once where there is no scale a group. workspace: at least as many bytes as the workspace function says for
-// these sizes on the current device, any alignment; of x and codes it asks the alignment alone.
+// these sizes on the current device, any alignment; of x and codes it asks the alignment alone. kernel: a
+// fogzo_matmul_kernel; FOGZO_WGMMA takes int8 and bfloat16 x on compute capability 9.0.
 int fogzo_cuda_probe_matmul(const void* x, const float* x_scale, const uint8_t* codes, const float* scale,
                             const float* bias, void* y, void* workspace, int64_t workspace_bytes, int64_t x_sides,
                             int64_t code_sides, int64_t rows, int64_t out_cols, int64_t cols, int64_t scale_rows,
-                            int64_t scale_cols, int grid, int bits, int stored_bits, int x_type, void* stream);
+                            int64_t scale_cols, int grid, int bits, int stored_bits, int x_type, int kernel,
+                            void* stream);
 int64_t fogzo_cuda_probe_matmul_workspace(const void* x, const uint8_t* codes, int64_t x_sides, int64_t code_sides,
                                           int64_t rows, int64_t out_cols, int64_t cols, int64_t scale_cols, int grid,
-                                          int bits, int stored_bits, int x_type);
+                                          int bits, int stored_bits, int x_type, int kernel);
 
 // The same as fogzo_cpu_probe_matmul_flips, of any x_type, y of x's type as above. Counts beyond the capacity and
 // element numbers outside the weight, which the host cannot see, are not followed.
@@ -115,10 +120,10 @@ int fogzo_cuda_probe_matmul_flips(const void* x, const float* x_scale, const uin
                                   const uint8_t* code, const int64_t* count, int64_t capacity, const float* scale,
                                   const float* bias, void* y, void* workspace, int64_t workspace_bytes, int64_t x_sides,
                                   int64_t sides, int64_t rows, int64_t out_cols, int64_t cols, int64_t scale_rows,
-                                  int64_t scale_cols, int grid, int bits, int x_type, void* stream);
+                                  int64_t scale_cols, int grid, int bits, int x_type, int kernel, void* stream);
 int64_t fogzo_cuda_probe_matmul_flips_workspace(const void* x, const uint8_t* base, int64_t x_sides, int64_t rows,
                                                 int64_t out_cols, int64_t cols, int64_t scale_cols, int grid, int bits,
-                                                int x_type);
+                                                int x_type, int kernel);
 
 // Devices that the CUDA runtime reports; 0 where there is no driver.
 int fogzo_cuda_device_count(void);

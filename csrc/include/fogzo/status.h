@@ -33,7 +33,9 @@ enum fogzo_status {
     FOGZO_UNALIGNED = 24,
     FOGZO_BAD_LIMIT = 25,
     FOGZO_BAD_RULE = 26,
-    FOGZO_STATUS_COUNT = 27
+    FOGZO_BAD_KERNEL = 27,
+    FOGZO_NO_WGMMA = 28,
+    FOGZO_STATUS_COUNT = 29
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -73,6 +75,12 @@ static inline const char* fogzo_status_text(int status) {
         return "pointer is not aligned, expected an array that begins at a multiple of its numbers' size";
     case FOGZO_BAD_LIMIT: return "limit is out of range, expected 0, or a number over 0 with the clipped surrogate";
     case FOGZO_BAD_RULE: return "rule has an unknown number, expected one from 0 to 3";
+    case FOGZO_BAD_KERNEL:
+        return "kernel has an unknown number or does not take this x, expected 0 (mma), or 1 (wgmma) with int8 or "
+               "bfloat16 x";
+    case FOGZO_NO_WGMMA:
+        return "kernel is wgmma where it cannot run, expected a GPU of compute capability 9.0 and kernels built for "
+               "sm_90a";
     default: return "status is unknown, expected one of this table";
     }
 }
