@@ -147,7 +147,7 @@ def contiguous(array: Array) -> Array:
 
 def address(array: Array, kept: list[Array]) -> int:
     """Address of the elements in row-major order: its own, or that of a copy put into ``kept``."""
-    if KINDS.get(type(array)) == "torch":
+    if KINDS.get(type(array)) == "torch" or kind(array) == "torch":
         if array.is_contiguous() and not array.is_neg():
             start: int = array.data_ptr()
             if not start & 7 or start % array.element_size() == 0:
