@@ -124,7 +124,7 @@ class Copy:
         if not (self.site / "fogzo_bench").is_symlink():
             (self.site / "fogzo_bench").symlink_to(self.tree / "bench")
 
-    def run(self, *command: str) -> tuple[int, str]:
+    def run(self, *command: str, limit_s: int = LIMIT_S) -> tuple[int, str]:
         path = os.pathsep.join(str(part) for part in (self.tree, self.tree / "python", self.site))
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         if command[-1].startswith(EMULATED):
@@ -137,11 +137,11 @@ class Copy:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=LIMIT_S,
+                timeout=limit_s,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return 124, f"ran past {LIMIT_S} s"
+            return 124, f"ran past {limit_s} s"
         return done.returncode, done.stdout + done.stderr
 
     def run_each(self, folder: str, pattern: str) -> tuple[int, str]:
@@ -268,7 +268,8 @@ def prepare(mutants: list[Mutant]) -> tuple[Copy, Copy]:
         if failed or "ended with" in text:
             raise SystemExit(f"mutants: {test} fails without a fault:\n{text}")
     for nodes in processes(tests):
-        code, text = (native if on_host(nodes[-1]) else plain).run(*PYTEST, *nodes)
+        tree = native if on_host(nodes[-1]) else plain
+        code, text = tree.run(*PYTEST, *nodes, limit_s=LIMIT_S * (1 + len(nodes) // 20))
         if code:
             raise SystemExit(f"mutants: pytest ended with {code} without a fault:\n{text[-4000:]}")
     return native, plain
