@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 
 import torch
@@ -11,6 +10,8 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 from fogzo_kernels import _check
+
+from ._warn import warn
 
 MANTISSA = 23  # fraction bits of a float32
 
@@ -42,10 +43,9 @@ def warn_regime(op: str, gamma: float, d: int) -> None:
     """Warn where |sqrt(gamma) u| is over ten times the guide's length."""
     noise = math.sqrt(gamma * d)
     if noise > 10:
-        warnings.warn(
+        warn(
             f"{op}: gamma {gamma:.3g} with {d:,} weights: noise is {noise:.0f}x the guide: "
-            f"n-SPSA regime; gamma 'auto' would be {min(1e-3, 1 / d):.3g}",
-            stacklevel=3,
+            f"n-SPSA regime; gamma 'auto' would be {min(1e-3, 1 / d):.3g}"
         )
 
 
@@ -62,11 +62,10 @@ def warn_drowning(
         ulp = 2.0 ** (math.frexp(largest)[1] - 1 - MANTISSA)
         size = math.sqrt(gamma) * largest_noise(surrogate, noise)
         if size < 64 * ulp:
-            warnings.warn(
+            warn(
                 f"{op}: gamma {gamma:.3g} perturbs a weight by at most {size:.2g} bins, under 64 "
                 f"float32 roundings at {largest:g} bins ({64 * ulp:.2g}) of grid {grid.kind}: the "
-                "perturbation drowns in float32; expected a larger gamma",
-                stacklevel=3,
+                "perturbation drowns in float32; expected a larger gamma"
             )
             return
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Sequence
 from functools import cache
@@ -14,6 +13,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from fogzo_kernels import _check
 
 from ..layers.layout import Layout
+from ._warn import warn
 
 MANY = 8  # names in a text
 
@@ -90,11 +90,10 @@ class OptimizerWatch:
         own = self._own.items()
         lacking = [name for name, p in own if p.requires_grad and id(p) not in self._seen]
         if lacking:
-            warnings.warn(
+            warn(
                 f"{self._op}: no optimizer that stepped holds {listed(lacking)}: make it after "
                 "quantize_, from model.parameters(), or freeze these with requires_grad_(False); "
-                "est.check_optimizer(optimizer) checks before training",
-                stacklevel=4,
+                "est.check_optimizer(optimizer) checks before training"
             )
 
 

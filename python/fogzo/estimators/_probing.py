@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ from ._run import Run
 from ._snapshot import Buffers, RandomStates
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from ._turns import Turns, check_state, circumstances_of
+from ._warn import warn
 from .record import Differences, Guided, Last
 
 MAX_PROBES = 2**20  # each is a forward or two in every step, and keeps its losses
@@ -234,10 +234,9 @@ class Probing(Estimator):
         self.why_sequential = run.refused
         if losses is None and not self._said:
             self._said = True
-            warnings.warn(
+            warn(
                 f"{self._op}: probes_mode 'batched' is not possible here, probes run one after the "
-                f"other: {self.why_sequential}",
-                stacklevel=2,
+                f"other: {self.why_sequential}"
             )
         return losses
 
@@ -327,10 +326,9 @@ class Probing(Estimator):
     def _warn_of_fallbacks(self) -> None:
         if not self._warned and int(self.fallbacks) > 0:
             self._warned = True
-            warnings.warn(
+            warn(
                 f"{self._op}: a probe's loss was not finite in {int(self.fallbacks)} steps so far; "
-                f"there {self._without_probes}",
-                stacklevel=2,
+                f"there {self._without_probes}"
             )
 
 

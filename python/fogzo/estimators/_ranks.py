@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fogzo_kernels import _check
+
+from ._warn import warn
 
 WHOLE = "whole weights in each process: nn.parallel.DistributedDataParallel"
 # attributes of DistributedDataParallel that its documentation does not name: what an estimator
@@ -50,11 +51,10 @@ class Ranks:
         self._given, self._checked = group, False
         alone = group is None and not self._wrappers
         if alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            warnings.warn(
+            warn(
                 f"{op}: model holds no DistributedDataParallel: each of the "
                 f"{dist.get_world_size()} processes probes with its own batch alone; give the "
-                "estimator the wrapped model, or process_group=",
-                stacklevel=4,
+                "estimator the wrapped model, or process_group="
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
 
 from ._base import readable
+from ._warn import warn
 from .record import Last, eps_of
 
 ENOUGH = 10.0  # roundings of the loss, eps |L|, that a difference should be
@@ -76,11 +76,10 @@ class ResolutionWatch:
 
     def _say(self, largest: float) -> None:
         self._warned = True
-        warnings.warn(
+        warn(
             f"{self._op}: in {STEPS} steps in a row no probe's two losses differed by more than "
             f"{largest:.3g} roundings of {name_of(self._dtype)}, expected {ENOUGH:g} or more: "
-            f"{advice(self._dtype, largest)}",
-            stacklevel=2,
+            f"{advice(self._dtype, largest)}"
         )
 
 
