@@ -12,6 +12,9 @@ SIGN_MULTIPLE = 0.798
 TERNARY_MULTIPLE = 1.224
 MID_RISE_MULTIPLES = (0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.05687, 0.03076)
 MID_TREAD_MULTIPLES = (1.0484, 0.6018, 0.3386, 0.1888, 0.1042, 0.05689, 0.03077)
+# What a kernel does: factor * sqrt(mean of squares), factor * mean of absolute values, the largest
+# absolute value / factor and one nextafter upward, the same without. Also in compute_scale.cpp.
+ROOT, MEAN, MAX, RANGE = range(4)
 MIN_SCALE = 2.0**-100
 MIN_DYNAMIC_SCALE = 1e-8
 
@@ -32,10 +35,7 @@ def mean_factor(grid: Grid) -> float:
 
 
 class Rule(NamedTuple):
-    """How a kernel makes a scale from the sum or the largest of its elements.
-
-    rule: ROOT, MEAN, MAX or RANGE of _triton/scale.py, and of csrc/cpu/compute_scale.cpp.
-    """
+    """One of ROOT, MEAN, MAX, RANGE, its factor, and the least scale, in the unit of the weight."""
 
     rule: int
     factor: float
@@ -44,11 +44,11 @@ class Rule(NamedTuple):
 
 def rule_of(grid: Grid, rule: str) -> Rule:
     if rule == "absmax":
-        return Rule(2, float(grid.v_max), MIN_DYNAMIC_SCALE)
+        return Rule(MAX, float(grid.v_max), MIN_DYNAMIC_SCALE)
     if rule == "stretched":
-        return Rule(3, grid.v_max + 0.5, MIN_SCALE)
+        return Rule(RANGE, grid.v_max + 0.5, MIN_SCALE)
     if rule == "absmean":
-        return Rule(1, 1.0, MIN_DYNAMIC_SCALE)
+        return Rule(MEAN, 1.0, MIN_DYNAMIC_SCALE)
     if rule == "lsq":
-        return Rule(1, mean_factor(grid), MIN_SCALE)
-    return Rule(0, multiple(grid), MIN_SCALE)
+        return Rule(MEAN, mean_factor(grid), MIN_SCALE)
+    return Rule(ROOT, multiple(grid), MIN_SCALE)

@@ -284,6 +284,22 @@ def test_oscillation_and_the_rows_to_come_go_on_where_they_were(tmp_path):
         ),
         (lambda s: s | {"oscillation": 3}, TypeError, "state is a int, expected what state_dict"),
         (
+            lambda s: s | {"oscillation": s["oscillation"] | {"weights": [1]}},
+            TypeError,
+            "weights is a list, expected what state_dict",
+        ),
+        (
+            lambda s: (
+                s
+                | {
+                    "oscillation": s["oscillation"]
+                    | {"weights": {"0.weight": {"codes": 1, "direction": 2, "rate": 3}}}
+                }
+            ),
+            TypeError,
+            "0.weight has codes, a int, expected a tensor",
+        ),
+        (
             lambda s: {
                 "calls": 2,
                 "oscillation": {

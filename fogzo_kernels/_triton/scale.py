@@ -5,10 +5,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-ROOT = tl.constexpr(0)  # factor * sqrt(mean of squares): fixed, quest
-MEAN = tl.constexpr(1)  # factor * mean of absolute values: absmean, lsq
-MAX = tl.constexpr(2)  # the largest absolute value / factor, one nextafter upward: absmax
-RANGE = tl.constexpr(3)  # the largest absolute value / factor: stretched
+from .. import _scale
+
+ROOT = tl.constexpr(_scale.ROOT)
+MEAN = tl.constexpr(_scale.MEAN)
+MAX = tl.constexpr(_scale.MAX)  # from here on by the largest value
 
 
 @triton.jit

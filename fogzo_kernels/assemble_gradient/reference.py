@@ -40,4 +40,5 @@ def assemble_gradient(
 
 
 def assemble_gradient_many(calls: list[dict[str, Any]], made: Any) -> list[Tensor]:
+    """One after the other; made, which native backends keep things in, is left as it is."""
     return [assemble_gradient(**call) for call in calls]

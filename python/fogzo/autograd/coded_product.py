@@ -58,7 +58,7 @@ def factor(x: Tensor, codes: Tensor | fk.Packed, scale: Tensor, grid: fk.Grid) -
         values: Tensor = fk.dequantize(codes, scale, grid)
         return values
     out = torch.empty(codes.shape, dtype=dtype, device=x.device)
-    step = -(-len(out) // PARTS)
+    step = max(1, -(-len(out) // PARTS))
     for first in range(0, len(out), step):
         rows = slice(first, first + step)
         own = scale if scale.dim() == 0 else scale[rows]

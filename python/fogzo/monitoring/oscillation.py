@@ -104,6 +104,9 @@ class Oscillation:
         if state["momentum"] != self.momentum:
             expected = f"{self.momentum!r} as this one was made with"
             _check.fail(op, "momentum", f"is {state['momentum']!r}", expected)
+        if not isinstance(state["weights"], dict):
+            got = f"is a {type(state['weights']).__name__}"
+            _check.fail(op, "weights", got, text, TypeError)
         own = {target.name: target.unperturbed().codes for target in self._targets}
         loaded: dict[str, dict[str, Tensor]] = {}
         for name, tables in state["weights"].items():
@@ -114,6 +117,9 @@ class Oscillation:
             if not isinstance(tables, dict) or tables.keys() != {"codes", "direction", "rate"}:
                 _check.fail(op, name, f"is a {type(tables).__name__}", text, TypeError)
             for key, shape in (("codes", codes.shape), ("direction", codes.shape), ("rate", ())):
+                if not isinstance(tables[key], Tensor):
+                    got = f"has {key}, a {type(tables[key]).__name__}"
+                    _check.fail(op, name, got, "a tensor", TypeError)
                 if tables[key].shape != shape:
                     got = f"has {key} of shape {tuple(tables[key].shape)}"
                     _check.fail(op, name, got, f"{tuple(shape)}")
