@@ -64,6 +64,17 @@ def assert_close(got: nn.Module, want: nn.Module, when: str) -> None:
         torch.testing.assert_close(mine, theirs, msg=lambda m, n=name: f"{n}, {when}: {m}")
 
 
+def assert_replays_follow(there: Trained, eager: Trained, when: str) -> None:
+    """Replays of the captured step give the weights of as many eager ones."""
+    graph = captured(there)
+    eagerly(eager, BEFORE)
+    for number in range(BEFORE, BEFORE + REPLAYS):
+        replay(there, graph, number)
+        eager.take(BATCHES[number])
+        eager.step()
+    assert_close(there.model, eager.model, when)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_replays_are_the_steps_of_an_eager_run(name: str) -> None:
     """Forward, backward, probes and the optimizer's step in one graph, replayed three times."""
@@ -114,13 +125,7 @@ def test_an_optimizer_that_counts_on_the_device() -> None:
     there, eager = (Trained(CASES["ramp"], True, "cuda") for _ in range(2))
     for each in (there, eager):
         each.optimizer = torch.optim.Adam(each.model.parameters(), lr=1e-2, capturable=True)
-    graph = captured(there)
-    eagerly(eager, BEFORE)
-    for number in range(BEFORE, BEFORE + REPLAYS):
-        replay(there, graph, number)
-        eager.take(BATCHES[number])
-        eager.step()
-    assert_close(there.model, eager.model, "with Adam")
+    assert_replays_follow(there, eager, "with Adam")
 
 
 def test_a_compiled_model_is_captured() -> None:
@@ -128,13 +133,7 @@ def test_a_compiled_model_is_captured() -> None:
     for each in (there, eager):
         run = torch.compile(each.model, fullgraph=True)
         each.loss = lambda batch, run=run: F.cross_entropy(run(batch[0]), batch[1])
-    graph = captured(there)
-    eagerly(eager, BEFORE)
-    for number in range(BEFORE, BEFORE + REPLAYS):
-        replay(there, graph, number)
-        eager.take(BATCHES[number])
-        eager.step()
-    assert_close(there.model, eager.model, "compiled")
+    assert_replays_follow(there, eager, "compiled")
 
 
 @pytest.mark.parametrize("name", CASES)
