@@ -32,7 +32,11 @@ TAKES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One row: shape, stored bits, activations, and the bars by kind of peer as speed ratios."""
+    """One row: shape, bits, activations, the bars by kind of peer as speed ratios, and the weights.
+
+    Weights are uniform codes, the hardest case where the time depends on them, or by the name of a
+    scale's rule, of normal weights.
+    """
 
     m: int
     n: int
@@ -40,6 +44,7 @@ class Case:
     bits: int
     x: str  # "int8", "int8, quantized inside", "float32", "bfloat16"
     bars: dict[str, float]
+    weights: str = "uniform"
 
 
 FLOAT, FBGEMM, ONEDNN, EAGER = "float32", "fbgemm", "onednn", "eager unpack"
@@ -53,6 +58,8 @@ CASES = (
     Case(8, 3072, 768, 2, "int8", {FLOAT: 2.5}),
     Case(512, 768, 768, 4, "int8", {FLOAT: 2.2}),
     Case(512, 768, 768, 8, "int8", {FBGEMM: 1.0}),
+    Case(512, 768, 768, 8, "int8", {FBGEMM: 1.0}, "lsq"),
+    Case(512, 768, 768, 6, "int8", {}),
     Case(512, 768, 768, 2, "int8, quantized inside", {}),
     Case(512, 768, 768, 2, "float32", {FLOAT: 0.95}),
     Case(512, 768, 3072, 2, "float32", {FLOAT: 0.95}),
@@ -104,8 +111,12 @@ def run(case: Case, options: Options) -> Result:
     generator = torch.Generator().manual_seed(0)
     grid = fk.Grid("mid-rise" if case.bits < 8 else "mid-tread", bits=case.bits)
     codes = torch.randint(0, grid.levels, (case.n, case.k), generator=generator, dtype=torch.uint8)
-    packed = fk.pack(codes, case.bits)
     scale = torch.rand((case.n, 1), generator=generator) * 0.01 + 0.01
+    if case.weights != "uniform":
+        latent = torch.randn((case.n, case.k), generator=generator)
+        scale = fk.compute_scale(latent, grid, case.weights)
+        codes = fk.quantize(latent, scale, grid)
+    packed = fk.pack(codes, grid.storage_bits)
     x = torch.randn((case.m, case.k), generator=generator)
     x8, x_scale = fk.quantize_activation(x)
     x_scale.fill_(x_scale.mean())  # one for all rows: fbgemm takes no more
@@ -177,6 +188,7 @@ def run(case: Case, options: Options) -> Result:
             "K": case.k,
             "bits": case.bits,
             "x": case.x,
+            **({} if case.weights == "uniform" else {"weights": case.weights}),
             "torch": torch.backends.cpu.get_cpu_capability(),
         },
         copy=times.pop("copy"),

@@ -283,7 +283,7 @@ def test_probe_matmul_runs_on_a_shape_of_ones_own(dtype: str, small: _options.Op
 
 def test_probe_matmul_keeps_the_bars_of_the_cases_asked_for() -> None:
     cases = _command.BENCHES["probe_matmul"].cases
-    assert len(cases(_options.Options())) == 12
+    assert len(cases(_options.Options())) == 14
     (case,) = cases(_options.Options(shape=(8, 768, 768), dtype="float32"))
     assert case.args[0].bars == {"float32": 0.95, "eager unpack": 4.0}
 

@@ -113,10 +113,27 @@ def test_ragged_shapes(m, n, k, dtype):
 
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
 @pytest.mark.parametrize(("groups", "k"), [(2, 64), (3, 51), (5, 20), (2, 2100), (64, 2048)])
-@pytest.mark.parametrize("grid", [fk.Grid("sign"), fk.Grid("mid-rise", 2), WIDE[2]], ids=str)
+@pytest.mark.parametrize(
+    "grid", [fk.Grid("sign"), fk.Grid("mid-rise", 2), fk.Grid("mid-rise", 6), WIDE[2]], ids=str
+)
 def test_group_scales(grid, groups, k, dtype):
     x, codes, scale, kwargs = case(grid, 5, 18, k, groups, (0, 0), dtype)
     check(grid, x, fk.pack(codes, grid.storage_bits), scale, None, groups, **kwargs)
+
+
+# Four products stay in 16 bits where their codes together are at most 128 off the middle.
+@pytest.mark.parametrize("size", [128, 129])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_four_codes_at_the_edge_of_16_bits(size, sign):
+    grid, k = fk.Grid("mid-rise", 8), 44  # a whole vector of codes, then three words of four
+    x = torch.full((11, k), 127, dtype=torch.int8)
+    scale, x_scale = torch.ones(17, 1), torch.ones(11)
+    for first in range(0, k, 2):
+        codes = torch.full((2, 17, k), 128)
+        four = torch.tensor([first, first + 1, *(first + 4, first + 5)])
+        codes[1, -1, four[four < k]] += sign * (size // 4)
+        codes[1, -1, first] += sign * (size - (four < k).sum() * (size // 4))
+        check(grid, x, codes.to(torch.uint8).contiguous(), scale, x_scale=x_scale)
 
 
 @pytest.mark.parametrize("sides", [(0, 3), (3, 0), (3, 3), (0, 1), (1, 0)])

@@ -12,13 +12,23 @@ namespace fogzo {
 constexpr int kPanel = 16;
 constexpr int kColumn = 64;  // rows of x that a flip is applied to at once
 
+// What int8 panels and packed rows hold, and multiply. All of it is exact.
+enum class Form {
+    kCodes,  // a byte each: codes and x
+    kFours,  // a byte each: w = code - middle and x + 128, where |w| of any four k that 16 bits add is at most 128
+    kPairs,  // two bytes each: codes and x, of which products of pairs are taken (see XSums)
+};
+
+constexpr int number_bytes(Form form) { return form == Form::kPairs ? 2 : 1; }
+constexpr int middle_of(int mask) { return (mask + 1) / 2; }
+
 // A run of k inside one scale group. For int8 it begins at a word of its own, padded with zeros.
 struct Stretch {
     int64_t first;  // k
     int64_t count;
     int64_t group;
-    int64_t step;   // where it begins in a packed row, in steps of 4 bytes
-    int64_t steps;  // whole words of them
+    int64_t step;   // where it begins in a packed row, in steps of 4 k
+    int64_t steps;  // whole words of them, of 8 bits two and two
     bool closes;    // sums are scaled and added to the total behind it
 };
 
@@ -35,10 +45,10 @@ struct Int8Tile {
     int64_t x_pitch;
     const int32_t* x_shifts;  // [rows, runs]: what a row adds to twice_step * sums where a run closes
     const float* x_scale;     // [rows]
-    const uint8_t* panel;     // [steps, kPanel, 4 bytes]
-    int width;                // bytes of a number in x and panel
-    const int32_t* pairs;     // width 2: [runs, kPanel], the panel's share of sums of pairs (see XSums)
-    int64_t narrow_steps;     // of width 1 whose sums of pairs stay in 16 bits; whole turns of four
+    const uint8_t* panel;     // [steps, kPanel, 4 numbers]
+    Form form;
+    const int32_t* surplus;  // not kCodes: [runs, kPanel], what a run's sums hold beside x * code, by column
+    int64_t narrow_steps;    // kCodes: as many as keep sums of pairs in 16 bits; whole turns of four
     const Stretch* runs;
     int64_t run_count;
     int64_t first_run;
@@ -66,22 +76,24 @@ struct FloatTile {
     int valid;
 };
 
-// Sums over a run of a row of x. With 2 bytes a number its products are those of pairs, half as many:
+// Sums over a run of a row of x. Products of pairs are half as many:
 // (x0 + c1) (x1 + c0) = x0 c0 + x1 c1 + x0 x1 + c0 c1, where the last two are known before.
 struct XSums {
     int32_t x;
-    int32_t pairs;  // width 2: sum of x0 * x1, else 0
+    int32_t pairs;  // kPairs: sum of x0 * x1, else 0
 };
 
 struct MatmulKernels {
     const char* name;
-    // Codes above this take 2 bytes a number, in panels and packed rows, else 1.
+    // Form::kCodes takes codes up to this.
     int most_narrow_code;
-    // panel [steps, kPanel, 4 bytes]: codes of one run, with mask; width 2: pairs [kPanel] = sums of c0 * c1.
-    void (*int8_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel,
-                       int32_t* pairs);
-    // out [4 * steps bytes]: a run of x in the order of the panel's k, zeros behind.
-    XSums (*pack_int8)(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out);
+    // Whether the first `count` codes at a row, one a byte, suit Form::kFours; unused where 255 is narrow.
+    bool (*fours_fit)(const uint8_t* row, int64_t count, uint8_t mask);
+    // panel [steps, kPanel, 4 numbers]: codes of one run, with mask; surplus [kPanel] as in Int8Tile.
+    void (*int8_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, Form form, uint8_t* panel,
+                       int32_t* surplus);
+    // out [steps, 4 numbers]: a run of x in the order of the panel's k, zeros behind.
+    XSums (*pack_int8)(const int8_t* x, const Stretch& run, int bits, Form form, int8_t* out);
     // Rows first .. last - 1.
     void (*int8_tile)(const Int8Tile& tile, int64_t first, int64_t last);
     // panel [count, kPanel]: scale * (step * code + low) of one run; scales [kPanel].

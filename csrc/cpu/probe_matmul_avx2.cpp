@@ -6,9 +6,6 @@
 namespace fogzo {
 namespace {
 
-inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
-
 // Bytes: products of pairs of k in 16 bits, which hold 32767 / (2 * 128 * most_code) steps of them.
 #define FOGZO_BYTE_ROW(low, high, address)                                                                             \
     "vpbroadcastd " address ", %%ymm14\n\t"                                                                            \
@@ -29,22 +26,38 @@ inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*
     "vpmaddwd %%ymm12, %%ymm13, %%ymm12\n\t"                                                                           \
     "vpaddd %%ymm14, %%ymm" #low ", %%ymm" #low "\n\t"                                                                 \
     "vpaddd %%ymm12, %%ymm" #high ", %%ymm" #high "\n\t"
-#define FOGZO_PAIR_STEP(at, rows)                                                                                      \
-    FOGZO_LOAD(at, 8)                                                                                                  \
-    FOGZO_LOAD(at + 2, 9) FOGZO_LOAD(at + 4, 10) FOGZO_LOAD(at + 6, 11) rows(FOGZO_PAIR_ROW, #at)
-#define FOGZO_PAIR_TILE(count)                                                                                         \
-    FOGZO_TILE(add_pairs, count, FOGZO_FIRST##count(FOGZO_ZERO), FOGZO_PAIR_STEP(0, FOGZO_ROWS##count),                \
-               FOGZO_PAIR_STEP(0, FOGZO_ROWS##count) FOGZO_PAIR_STEP(8, FOGZO_ROWS##count)                             \
-                   FOGZO_PAIR_STEP(16, FOGZO_ROWS##count) FOGZO_PAIR_STEP(24, FOGZO_ROWS##count),                      \
+// Bytes whose products fit in 16 bits four at a time: w of eight k and sixteen columns in ymm8 to ymm11.
+#define FOGZO_FOUR_ROW(low, high, address)                                                                             \
+    "vpbroadcastd " address ", %%ymm13\n\t"                                                                            \
+    "vpmaddubsw %%ymm8, %%ymm13, %%ymm14\n\t"                                                                          \
+    "vpmaddubsw %%ymm9, %%ymm13, %%ymm13\n\t"                                                                          \
+    "vpbroadcastd 4+" address ", %%ymm15\n\t"                                                                          \
+    "vpmaddubsw %%ymm10, %%ymm15, %%ymm15\n\t"                                                                         \
+    "vpaddw %%ymm15, %%ymm14, %%ymm14\n\t"                                                                             \
+    "vpbroadcastd 4+" address ", %%ymm15\n\t"                                                                          \
+    "vpmaddubsw %%ymm11, %%ymm15, %%ymm15\n\t"                                                                         \
+    "vpaddw %%ymm15, %%ymm13, %%ymm13\n\t"                                                                             \
+    "vpmaddwd %%ymm12, %%ymm14, %%ymm14\n\t"                                                                           \
+    "vpmaddwd %%ymm12, %%ymm13, %%ymm13\n\t"                                                                           \
+    "vpaddd %%ymm14, %%ymm" #low ", %%ymm" #low "\n\t"                                                                 \
+    "vpaddd %%ymm13, %%ymm" #high ", %%ymm" #high "\n\t"
+#define FOGZO_WIDE_STEP(at, rows, row)                                                                                 \
+    FOGZO_LOAD(at, 8) FOGZO_LOAD(at + 2, 9) FOGZO_LOAD(at + 4, 10) FOGZO_LOAD(at + 6, 11) rows(row, #at)
+#define FOGZO_WIDE_TILE(name, count, row, before)                                                                      \
+    FOGZO_TILE(name, count, before FOGZO_FIRST##count(FOGZO_ZERO), FOGZO_WIDE_STEP(0, FOGZO_ROWS##count, row),         \
+               FOGZO_WIDE_STEP(0, FOGZO_ROWS##count, row) FOGZO_WIDE_STEP(8, FOGZO_ROWS##count, row)                   \
+                   FOGZO_WIDE_STEP(16, FOGZO_ROWS##count, row) FOGZO_WIDE_STEP(24, FOGZO_ROWS##count, row),            \
                8, 32, FOGZO_FIRST##count(FOGZO_ADD))
+#define FOGZO_WIDE_TILES(name, row, before)                                                                            \
+    template <int R> void name(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums);            \
+    FOGZO_WIDE_TILE(name, 1, row, before)                                                                              \
+    FOGZO_WIDE_TILE(name, 2, row, before)                                                                              \
+    FOGZO_WIDE_TILE(name, 3, row, before)                                                                              \
+    FOGZO_WIDE_TILE(name, 4, row, before)
 
-FOGZO_TILES(add_bytes, FOGZO_BYTE_ROW, FOGZO_ONES, FOGZO_ADD_PAIRS)
-
-template <int R> void add_pairs(const void* panel, const void* x, int64_t pitch, int64_t steps, void* sums);
-FOGZO_PAIR_TILE(1)
-FOGZO_PAIR_TILE(2)
-FOGZO_PAIR_TILE(3)
-FOGZO_PAIR_TILE(4)
+FOGZO_TILES(add_bytes, FOGZO_BYTE_ROW, FOGZO_ONES(15), FOGZO_ADD_PAIRS)
+FOGZO_WIDE_TILES(add_fours, FOGZO_FOUR_ROW, FOGZO_ONES(12))
+FOGZO_WIDE_TILES(add_pairs, FOGZO_PAIR_ROW, "")
 
 constexpr int kMostNarrowCode = 15;
 
@@ -93,7 +106,7 @@ template <int R> struct Sums {
     }
 };
 
-template <int R, int width> void int8_rows(const Int8Tile& t, int64_t row) {
+template <int R, Form form> void int8_rows(const Int8Tile& t, int64_t row) {
     const int8_t* x = t.x + row * t.x_pitch;
     const int64_t begin = t.runs[t.first_run].step;
     Sums<R> all;
@@ -103,13 +116,17 @@ template <int R, int width> void int8_rows(const Int8Tile& t, int64_t row) {
     }
     for (int64_t i = t.first_run; i < t.last_run; ++i) {
         const Stretch& run = t.runs[i];
-        const uint8_t* panel = t.panel + (run.step - begin) * 64;
-        if constexpr (width == 2) {
+        const uint8_t* panel = t.panel + (run.step - begin) * 64 * number_bytes(form);
+        if constexpr (form != Form::kCodes) {
 #pragma GCC unroll 12
             for (int r = 0; r < 2 * R; ++r) {
-                all.sums[r] = _mm256_sub_epi32(all.sums[r], load(t.pairs + i * kPanel + r % 2 * 8));
+                all.sums[r] = _mm256_sub_epi32(all.sums[r], load(t.surplus + i * kPanel + r % 2 * 8));
             }
-            add_pairs<R>(panel, x + run.step * 4, t.x_pitch, run.steps / 2, all.sums);
+        }
+        if constexpr (form == Form::kFours) {
+            add_fours<R>(panel, x + run.step * 4, t.x_pitch, run.steps / 2, all.sums);
+        } else if constexpr (form == Form::kPairs) {
+            add_pairs<R>(panel, x + run.step * 8, t.x_pitch, run.steps, all.sums);
         } else {
             for (int64_t s = 0; s < run.steps; s += t.narrow_steps) {
                 const int64_t steps = s + t.narrow_steps < run.steps ? t.narrow_steps : run.steps - s;
@@ -123,152 +140,31 @@ template <int R, int width> void int8_rows(const Int8Tile& t, int64_t row) {
     all.end(t, row);
 }
 
-template <int R> void byte_rows(const Int8Tile& t, int64_t row) { int8_rows<R, 1>(t, row); }
+template <int R> void code_rows(const Int8Tile& t, int64_t row) { int8_rows<R, Form::kCodes>(t, row); }
 
-void int8_tile(const Int8Tile& tile, int64_t first, int64_t last) {
-    if (tile.width == 1) {
-        FOGZO_EACH_TILE(byte_rows, tile, first, last)
-    }
+// At most four rows, whose sums leave eight registers.
+template <Form form> void wide_rows(const Int8Tile& t, int64_t first, int64_t last) {
     for (; last - first >= 4; first += 4) {
-        int8_rows<4, 2>(tile, first);
+        int8_rows<4, form>(t, first);
     }
     switch (last - first) {
-    case 3: return int8_rows<3, 2>(tile, first);
-    case 2: return int8_rows<2, 2>(tile, first);
-    case 1: return int8_rows<1, 2>(tile, first);
+    case 3: return int8_rows<3, form>(t, first);
+    case 2: return int8_rows<2, form>(t, first);
+    case 1: return int8_rows<1, form>(t, first);
     default: return;
     }
 }
 
-template <int bits, int width>
-void int8_panel_as(const CodeRows& codes, const Stretch& run, uint8_t mask, uint8_t* panel, int32_t* pairs) {
-    constexpr int per_word = 32 / bits;
-    constexpr int steps = 8 / bits * width;  // in a word
-    const __m256i keep = width == 2 ? _mm256_set1_epi16(mask) : _mm256_set1_epi8(static_cast<char>(mask));
-    const int64_t words = (run.count + per_word - 1) / per_word;
-    for (int half = 0; half < 2; ++half) {
-        __m256i sum = _mm256_setzero_si256();
-        for (int64_t w = 0; w < words; w += 8) {
-            __m256i lanes[8];
-            word_lanes(codes, run, bits, half * 8, w, words, lanes);
-            const int count = words - w < 8 ? static_cast<int>(words - w) : 8;
-            for (int i = 0; i < count; ++i) {
-                uint8_t* to = panel + (w + i) * steps * 64 + half * 32;
-                for (int s = 0; s < steps; ++s) {
-                    store(to + s * 64, _mm256_and_si256(_mm256_srli_epi32(lanes[i], bits * s), keep));
-                }
-                if constexpr (width == 2) {
-                    const __m256i second = _mm256_and_si256(_mm256_srli_epi32(lanes[i], bits), keep);
-                    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(lanes[i], keep), second));
-                }
-            }
-        }
-        if constexpr (width == 2) {
-            store(pairs + half * 8, sum);
-        }
+void int8_tile(const Int8Tile& tile, int64_t first, int64_t last) {
+    switch (tile.form) {
+    case Form::kFours: return wide_rows<Form::kFours>(tile, first, last);
+    case Form::kPairs: return wide_rows<Form::kPairs>(tile, first, last);
+    case Form::kCodes: break;
     }
+    FOGZO_EACH_TILE(code_rows, tile, first, last)
 }
 
 }  // namespace
-
-void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel,
-                     int32_t* pairs) {
-    switch (codes.bits) {
-    case 1: return int8_panel_as<1, 1>(codes, run, mask, panel, pairs);
-    case 2: return int8_panel_as<2, 1>(codes, run, mask, panel, pairs);
-    case 4: return int8_panel_as<4, 1>(codes, run, mask, panel, pairs);
-    default:
-        return width == 2 ? int8_panel_as<8, 2>(codes, run, mask, panel, pairs)
-                          : int8_panel_as<8, 1>(codes, run, mask, panel, pairs);
-    }
-}
-
-namespace {
-
-// Bytes of 32 k in the order of a panel's steps: step s, byte j is k = j * (8 / bits) + s of a word.
-inline __m256i permute(__m256i x, int bits) {
-    if (bits == 8) {
-        return x;
-    }
-    if (bits == 4) {  // words of 8: 0 2 4 6, 1 3 5 7
-        return _mm256_shuffle_epi8(x, _mm256_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15, 0, 2, 4, 6,
-                                                       1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
-    }
-    if (bits == 2) {  // words of 16: 0 4 8 12, 1 5 9 13, ..
-        return _mm256_shuffle_epi8(x, _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15, 0, 4, 8,
-                                                       12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    }
-    // words of 32: 0 8 16 24, 1 9 17 25, ..
-    const __m256i pairs =
-        _mm256_shuffle_epi8(x, _mm256_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15, 0, 8, 1, 9, 2, 10,
-                                                3, 11, 4, 12, 5, 13, 6, 14, 7, 15));
-    const __m256i swapped = _mm256_permute2x128_si256(pairs, pairs, 1);
-    const __m256i low = _mm256_unpacklo_epi16(pairs, swapped);
-    const __m256i high = _mm256_unpackhi_epi16(pairs, swapped);
-    return _mm256_permute2x128_si256(low, high, 0x20);
-}
-
-inline int32_t total(__m256i sums) {
-    int32_t lanes[8];
-    store(lanes, sums);
-    int32_t result = 0;
-    for (const int32_t lane : lanes) {
-        result += lane;
-    }
-    return result;
-}
-
-// 32 k to `count` bytes at out, or twice as many of 16 bits: words of 4 in the order 0 2, 1 3.
-inline void store_order(__m256i bytes, int bits, int width, int count, int8_t* out) {
-    int8_t some[64];
-    int8_t* to = count == 32 ? out : some;
-    if (width == 1) {
-        store(to, permute(bytes, bits));
-    } else {
-        const __m256i swap = _mm256_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15, 0, 2, 1, 3, 4, 6, 5,
-                                              7, 8, 10, 9, 11, 12, 14, 13, 15);
-        const __m256i ordered = _mm256_shuffle_epi8(bytes, swap);
-        store(to, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(ordered)));
-        store(to + 32, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(ordered, 1)));
-    }
-    if (to == some) {
-        for (int i = 0; i < count * width; ++i) {
-            out[i] = some[i];
-        }
-    }
-}
-
-}  // namespace
-
-XSums pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out) {
-    const __m256i ones8 = _mm256_set1_epi8(1);
-    const __m256i ones16 = _mm256_set1_epi16(1);
-    __m256i sum = _mm256_setzero_si256();
-    __m256i pairs = _mm256_setzero_si256();
-    const auto add = [&](__m256i bytes) {
-        if (width == 2) {
-            const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
-            pairs = _mm256_add_epi32(pairs, _mm256_madd_epi16(even, _mm256_srai_epi16(bytes, 8)));
-        }
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, bytes), ones16));
-    };
-    int64_t k = 0;
-    for (; k + 32 <= run.count; k += 32) {
-        const __m256i bytes = load(x + run.first + k);
-        add(bytes);
-        store_order(bytes, bits, width, 32, out + k * width);
-    }
-    const int64_t size = run.steps * 4 / width;
-    if (k < size) {
-        int8_t tail[32] = {};
-        for (int64_t i = k; i < run.count; ++i) {
-            tail[i - k] = x[run.first + i];
-        }
-        add(load(tail));
-        store_order(load(tail), bits, width, static_cast<int>(size - k), out + k * width);
-    }
-    return {total(sum), total(pairs)};
-}
 
 void add_column_avx2(const float* column, float factor, float* sums) {
     const __m256 by = _mm256_set1_ps(factor);
@@ -320,7 +216,7 @@ float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes) {
     return a;
 }
 
-const MatmulKernels kAvx2Matmul = {"avx2",           kMostNarrowCode, int8_panel_avx2, pack_int8_avx2,   int8_tile,
-                                   float_panel_avx2, float_tile_fma,  add_column_avx2, quantize_row_avx2};
+const MatmulKernels kAvx2Matmul = {"avx2",    kMostNarrowCode,  fours_fit_avx2, int8_panel_avx2, pack_int8_avx2,
+                                   int8_tile, float_panel_avx2, float_tile_fma, add_column_avx2, quantize_row_avx2};
 
 }  // namespace fogzo

@@ -13,7 +13,7 @@
 #define FOGZO_KEEP(a) "vmovdqu %%ymm" #a ", 32*" #a "(%[sums])\n\t"
 #define FOGZO_ADD(a) "vpaddd 32*" #a "(%[sums]), %%ymm" #a ", %%ymm" #a "\n\t" FOGZO_KEEP(a)
 #define FOGZO_ADD_PAIRS(a) "vpmaddwd %%ymm15, %%ymm" #a ", %%ymm" #a "\n\t" FOGZO_ADD(a)
-#define FOGZO_ONES "vpcmpeqw %%ymm15, %%ymm15, %%ymm15\n\tvpsrlw $15, %%ymm15, %%ymm15\n\t"
+#define FOGZO_ONES(a) "vpcmpeqw %%ymm" #a ", %%ymm" #a ", %%ymm" #a "\n\tvpsrlw $15, %%ymm" #a ", %%ymm" #a "\n\t"
 #define FOGZO_LOAD(at, to) "vmovdqa 16*(" #at ")(%[panel]), %%ymm" #to "\n\t"
 // One step at panel + 16 * at and x + at: ymm12 and ymm13 hold the panel; ymm14 and ymm15 are free.
 #define FOGZO_STEP(at, rows, row) FOGZO_LOAD(at, 12) FOGZO_LOAD(at + 2, 13) rows(row, #at)
@@ -77,6 +77,9 @@
     }
 
 namespace fogzo {
+
+FOGZO_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+FOGZO_INLINE void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
 // v [8 rows of 8 words] -> v [8 words of 8 rows]
 FOGZO_INLINE void transpose_words(__m256i* v) {
@@ -145,10 +148,13 @@ FOGZO_INLINE void load_columns(const float* y, int valid, __m256* y0, __m256* y1
     *y1 = _mm256_loadu_ps(y + 8);
 }
 
+// In probe_matmul_pack_avx2.cpp.
+bool fours_fit_avx2(const uint8_t* row, int64_t count, uint8_t mask);
+void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, Form form, uint8_t* panel,
+                     int32_t* surplus);
+XSums pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, Form form, int8_t* out);
+
 // In probe_matmul_avx2.cpp.
-void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, int width, uint8_t* panel,
-                     int32_t* pairs);
-XSums pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, int width, int8_t* out);
 void add_column_avx2(const float* column, float factor, float* sums);
 float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes);
 

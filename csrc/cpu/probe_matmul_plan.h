@@ -15,6 +15,7 @@ constexpr int64_t kExactCodes = 30720;  // of k whose sum of x * 2 value fits in
 constexpr int64_t kInt8Rows = 256;      // rows of x that meet one panel
 constexpr int64_t kFloatRows = 240;
 constexpr int64_t kTaskPanels = 8;
+constexpr int64_t kRowsWorthReading = 8;  // of x: with fewer, reading codes first costs what fours save
 constexpr int kMostThreads = 1024;
 
 struct Sizes {
@@ -24,11 +25,11 @@ struct Sizes {
     View weight;
     int x_type;
     int bits;   // stored
-    int width;  // bytes of a number in int8 panels and packed rows
+    Form form;  // int8
     int threads;
 
     int64_t sides() const { return x_sides > code_sides ? x_sides : code_sides; }
-    int64_t run_codes() const { return x_type != kInt8 ? kFloatCodes : width == 2 ? kPairCodes : kRunCodes; }
+    int64_t run_codes() const { return x_type != kInt8 ? kFloatCodes : form == Form::kPairs ? kPairCodes : kRunCodes; }
     int64_t group() const { return weight.cols / weight.scale_cols; }
     int64_t runs() const { return weight.scale_cols * ((group() + run_codes() - 1) / run_codes()); }
     int64_t row_bytes() const { return (weight.cols * bits + 7) / 8; }
@@ -49,12 +50,12 @@ struct Workspace {
 
 // What a thread keeps for itself.
 struct Scratch {
-    uint8_t* codes;  // int8: a panel
-    int32_t* pairs;  // int8 of width 2: [runs, kPanel]
-    float* values;   // float32: a panel
-    float* scales;   // [scale_cols, kPanel]
-    float* bias;     // [kPanel]
-    int32_t* sums;   // [kInt8Rows, kPanel]
+    uint8_t* codes;    // int8: a panel
+    int32_t* surplus;  // int8 but kCodes: [runs, kPanel]
+    float* values;     // float32: a panel
+    float* scales;     // [scale_cols, kPanel]
+    float* bias;       // [kPanel]
+    int32_t* sums;     // [kInt8Rows, kPanel]
     float* totals;
     int64_t bytes;
 };
@@ -71,13 +72,15 @@ struct Arena {
     }
 };
 
-inline int64_t steps_of(const Sizes& z, int64_t codes) { return (codes * z.bits + 31) / 32 * (8 / z.bits) * z.width; }
+inline int64_t steps_of(const Sizes& z, int64_t codes) {
+    return z.bits == 8 ? (codes + 7) / 8 * 2 : (codes * z.bits + 31) / 32 * (8 / z.bits);
+}
 
 // Runs are never longer than run_codes, and the steps of those that share a panel no more than this.
 inline int64_t panel_steps(const Sizes& z) {
     const int64_t longest = z.group() < z.run_codes() ? z.group() : z.run_codes();
     const int64_t one = steps_of(z, longest);
-    const int64_t whole = z.run_codes() * z.width / 4;
+    const int64_t whole = z.run_codes() / 4;
     return one > whole ? one : whole;
 }
 
@@ -85,8 +88,8 @@ inline Scratch make_scratch(const Sizes& z, uintptr_t base) {
     Arena arena = {base, 0};
     Scratch s = {};
     if (z.x_type == kInt8) {
-        s.codes = arena.take<uint8_t>(panel_steps(z) * 4 * kPanel);
-        s.pairs = arena.take<int32_t>(z.width == 2 ? z.runs() * kPanel : 0);
+        s.codes = arena.take<uint8_t>(panel_steps(z) * 4 * kPanel * number_bytes(z.form));
+        s.surplus = arena.take<int32_t>(z.form == Form::kCodes ? 0 : z.runs() * kPanel);
         s.sums = arena.take<int32_t>(kInt8Rows * kPanel);
         s.totals = arena.take<float>(kInt8Rows * kPanel);
     } else {
@@ -105,7 +108,8 @@ inline Workspace make_workspace(const Sizes& z, uintptr_t base) {
     w.runs = arena.take<Stretch>(z.runs());
     if (z.x_type == kInt8) {
         const int64_t whole = z.group() / z.run_codes() * steps_of(z, z.run_codes());
-        w.pitch = 4 * z.weight.scale_cols * (whole + steps_of(z, z.group() % z.run_codes()));
+        const int64_t steps = whole + steps_of(z, z.group() % z.run_codes());
+        w.pitch = 4 * number_bytes(z.form) * z.weight.scale_cols * steps;
         w.packed = arena.take<int8_t>(x_rows * w.pitch);
         w.x_shifts = arena.take<int32_t>(x_rows * z.runs());
     } else if (z.x_type == kBfloat16) {
@@ -158,8 +162,8 @@ inline void make_runs(const Sizes& z, Stretch* runs) {
 inline int thread_count(int threads) { return threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads; }
 
 inline Sizes make_sizes(int64_t x_sides, int64_t code_sides, int64_t rows, const View& weight, int x_type, int bits,
-                        int width, int threads) {
-    return {x_sides, code_sides, rows, weight, x_type, bits, width, thread_count(threads)};
+                        Form form, int threads) {
+    return {x_sides, code_sides, rows, weight, x_type, bits, form, thread_count(threads)};
 }
 
 // body(index, thread) for every index, in threads where there are several.

@@ -5,12 +5,12 @@ namespace fogzo {
 namespace {
 
 // Step s, byte j of a word's panel holds its code j * (8 / bits) + s.
-void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int, uint8_t* panel, int32_t*) {
+void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, Form, uint8_t* panel, int32_t*) {
     const int bits = codes.bits;
     const int steps = 8 / bits;
     const int per_word = 32 / bits;
     for (int n = 0; n < kPanel; ++n) {
-        for (int64_t w = 0; w * per_word < run.count; ++w) {
+        for (int64_t w = 0; w * steps < run.steps; ++w) {
             const uint32_t word = code_word(codes.row[n], run, bits, w);
             for (int i = 0; i < per_word; ++i) {
                 const uint32_t code = (word >> (i * bits)) & mask & ((1u << bits) - 1u);
@@ -21,7 +21,7 @@ void int8_panel(const CodeRows& codes, const Stretch& run, uint8_t mask, int, ui
     }
 }
 
-XSums pack_int8(const int8_t* x, const Stretch& run, int bits, int, int8_t* out) {
+XSums pack_int8(const int8_t* x, const Stretch& run, int bits, Form, int8_t* out) {
     const int steps = 8 / bits;
     const int per_word = 32 / bits;
     uint32_t sum = 0;
@@ -136,7 +136,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
 
 }  // namespace
 
-const MatmulKernels kScalarMatmul = {"scalar",    255,        int8_panel, pack_int8,   int8_tile,
-                                     float_panel, float_tile, add_column, quantize_row};
+const MatmulKernels kScalarMatmul = {"scalar",  255,         nullptr,    int8_panel, pack_int8,
+                                     int8_tile, float_panel, float_tile, add_column, quantize_row};
 
 }  // namespace fogzo
