@@ -31,7 +31,8 @@ class Product:
             self.x = data.integers(-128, 128, shape).astype(np.int8)
             self.x_scale = data.uniform(0.01, 2, shape[:2]).astype(np.float32)
         self.bias = data.normal(0, 1, c.rows).astype(np.float32) if c.rng.random() < 0.5 else None
-        codes = data.integers(0, c.grid.levels, (self.sides, c.rows, c.cols))
+        far = c.rng.choice((0, 0, c.grid.levels // 4, c.grid.levels * 3 // 8))  # from either end
+        codes = data.integers(far, c.grid.levels - far, (self.sides, c.rows, c.cols))
         self.codes = codes.astype(np.uint8)
 
     def call(self, c: Any, codes: Any) -> Any:

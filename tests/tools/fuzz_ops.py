@@ -191,7 +191,9 @@ def probe_matmul(lot: Lot) -> Call:
     if lot.rng.random() < 0.5:
         x = lot.data.integers(-128, 128, (m, k)).astype(np.int8)
         named["x_scale"] = lot.take(lot.data.uniform(0.1, 2, m).astype(np.float32))
-    codes = lot.take(lot.data.integers(0, lot.grid.levels, (*sides, n, k)).astype(np.uint8))
+    far = lot.rng.choice((0, 0, lot.grid.levels // 4, lot.grid.levels * 3 // 8))  # from either end
+    drawn = lot.data.integers(far, lot.grid.levels - far, (*sides, n, k))
+    codes = lot.take(drawn.astype(np.uint8))
     args = (lot.take(x), codes, scale(lot), lot.grid)
     # K products, a scale and a result are rounded; no scale is larger than 2, of x nor of w.
     most = np.abs(x.astype(np.float64)).sum(-1).max(initial=0) * 4 * max(-lot.grid.v_min, 1)
