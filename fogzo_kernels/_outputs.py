@@ -42,13 +42,13 @@ def no_overlap(
             fail(op, name, f"overlaps {argument} in memory", f"memory apart from {argument}")
 
 
-def outside(output: Any, inputs: list[Any]) -> bool:
+def outside(output: Any, *inputs: list[Any]) -> bool:
     """Whether an output shares memory with none of the inputs."""
     first, end = _array.extent(output)
-    for array in inputs:
-        low, high = _array.extent(array)
-        if low < end and first < high:
-            return False
+    for arrays in inputs:
+        for low, high in map(_array.extent, arrays):
+            if low < end and first < high:
+                return False
     return True
 
 
