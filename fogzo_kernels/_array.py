@@ -158,7 +158,7 @@ def contiguous(array: Array) -> Array:
 
 def address(array: Array, kept: list[Array]) -> int:
     """Address of the elements in row-major order: its own, or that of a copy put into ``kept``."""
-    return address_of("torch" if kind(array) == "torch" else "numpy")(array, kept)
+    return (_tensor_address if kind(array) == "torch" else _numpy_address)(array, kept)
 
 
 def address_of(kind: str) -> Callable[[Array, list[Array]], int]:
@@ -205,7 +205,8 @@ _data_ptr = operator.methodcaller("data_ptr")
 
 def pointer(array: Array) -> int:
     """Address of the first element; the caller keeps the array alive."""
-    return pointer_of("numpy" if kind(array) == "numpy" else "torch")(array)
+    start: int = array.ctypes.data if kind(array) == "numpy" else array.data_ptr()
+    return start
 
 
 def pointer_of(kind: str) -> Callable[[Array], int]:

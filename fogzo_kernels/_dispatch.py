@@ -187,9 +187,14 @@ def _choose(
             _log(op, backend, [why] if why and backend == order[0] else reasons)
             module = _room(op, backend)
             suffix = f"_{backend}" if backend in ("cpu", "cuda") else ""
-            return backend, getattr(module, op + suffix)
+            return backend, getattr(module, op + suffix, _all_prepared)
         reasons.append(f"{backend}: {reason}")
     raise RuntimeError(f"{op}: no backend takes this call: {'; '.join(reasons)}")
+
+
+def _all_prepared(**call: Any) -> None:
+    """In the place of a cpu function that an operation's ``prepare`` leaves nothing to do."""
+    raise AssertionError(f"a call that has a launch: {', '.join(call)}")
 
 
 def _order(op: str, device: str) -> tuple[tuple[str, ...], str | None]:

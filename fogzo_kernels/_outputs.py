@@ -10,11 +10,17 @@ from ._errors import fail
 
 def out(op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: str = "out") -> None:
     """An output to write, or None: exact shape and dtype, row-major and dense, writable."""
-    if array is None:
-        return
-    _check.dtype(op, name, array, dtype_name)
-    _check.shape(op, name, array, expected)
+    fits(op, array, expected, dtype_name, name)
     written(op, array, name)
+
+
+def fits(
+    op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: str = "out"
+) -> None:
+    """What ``out`` checks without reading where the array lies."""
+    if array is not None:
+        _check.dtype(op, name, array, dtype_name)
+        _check.shape(op, name, array, expected)
 
 
 def written(op: str, array: Any, name: str = "out") -> None:

@@ -87,8 +87,7 @@ def checked_many(
         _check.view(op, "w", w, first=ws[0])
     if flip_counts is not None:
         _check.view(op, "w", ws[0], flip_counts=flip_counts)
-        _check.dtype(op, "flip_counts", flip_counts, "int64")
-        _check.shape(op, "flip_counts", flip_counts, (n, parts[0].side_count))
+        _outputs.fits(op, flip_counts, (n, parts[0].side_count), "int64", "flip_counts")
     cases = tuple(dict.fromkeys((names[1], len(part.view.shape)) for part in parts))
     settled = [(part.view, part.draw, part.shape) for part in parts]
     own = settled, grids, names[1], parts[0].side_count
