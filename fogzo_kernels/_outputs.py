@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import Any
 
 from . import _array, _check
@@ -25,10 +26,9 @@ def fits(
 
 def written(op: str, array: Any, name: str = "out") -> None:
     """An output whose memory a kernel can write, or None."""
-    if array is not None and _array.device_type(array) != "meta":
-        reason = _array.why_not_written(array)
-        if reason is not None:
-            fail(op, name, *reason)
+    reason = None if array is None else _array.why_not_written(array)
+    if reason is not None and _array.device_type(array) != "meta":
+        fail(op, name, *reason)
 
 
 def no_overlap(
@@ -48,13 +48,17 @@ def no_overlap(
             fail(op, name, f"overlaps {argument} in memory", f"memory apart from {argument}")
 
 
-def outside(output: Any, *inputs: list[Any]) -> bool:
-    """Whether an output shares memory with none of the inputs."""
-    first, end = _array.extent(output)
-    for arrays in inputs:
-        for low, high in map(_array.extent, arrays):
-            if low < end and first < high:
-                return False
+def are_apart(outputs: list[Any], inputs: list[Any]) -> bool:
+    """Whether outputs share memory neither with each other nor with an input: ``apart`` is slow."""
+    spans = sorted(map(_array.extent, outputs))
+    starts = [low for low, _ in spans]
+    for i, (_, high) in enumerate(spans[:-1]):
+        if high > starts[i + 1]:
+            return False
+    for low, high in map(_array.extent, inputs):
+        before = bisect.bisect_left(starts, high)  # the outputs that begin below its end
+        if before and low < spans[before - 1][1]:
+            return False
     return True
 
 

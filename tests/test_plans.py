@@ -143,6 +143,7 @@ BAD: dict[str, tuple[Any, list[Any], list[Any]]] = {  # operation, calls it take
         ),
         [{}, {"surrogate": ["clipped"] * 2}, {"out": torch.ones(())}],
         [{"grads": (W, W.T)}, {"grads": (W, W.double())}, {"scales": (SCALE,)}, {"grads": W},
+         {"scales": (SCALE, torch.ones(3, 1))},
          {"scales": (SCALE, torch.zeros(2, 1))}, {"surrogate": ["clipped"]}, {"surrogate": {}},
          {"noise": "no"}, {"out": torch.ones(1)}, {"out": torch.ones((), dtype=torch.float64)},
          {"grads": (W, W.numpy())}],

@@ -129,20 +129,17 @@ def assemble_gradient_many(
         *map(_array.signature, grads), *map(_array.signature, scales),
         _array.signature(differences), _plans.entries(surrogates), noise,
         first_probe, type(first_probe), _plans.entries(tensors), _plans.entries(offsets),
-        _plans.entries(row_pitches),
+        _plans.entries(row_pitches), outs if outs is None else tuple(map(_array.signature, outs)),
     )  # fmt: skip
     plan = _MANY.known(key)
     if plan is None:
         own = surrogates, tensors, offsets, row_pitches
-        arrays = grads, scales, differences
+        arrays = grads, scales, differences, outs
         plan = _MANY.make(key, _checked_many, op, *arrays, own, noise, first_probe)
     v = plan.parts[0].view
     scalars = _check.scalars(op, v, seed, step, gamma, norm)
     if outs is not None:
-        for grad, scale, part, out in zip(grads, scales, plan.parts, outs, strict=True):
-            if out is not None:
-                _check_out(op, grad, scale, differences, part.view, out)
-        _check_apart(op, grads, scales, differences, outs)
+        _check_memory(op, grads, scales, differences, outs)
     launch = plan.launches[_dispatch.forced()]
     if launch is not None:
         given = grads, scales, differences, outs, *scalars
@@ -195,11 +192,15 @@ def _checked_many(
     grads: list[Any],
     scales: list[Any],
     differences: Any,
+    outs: list[Any] | None,
     each: tuple[Any, Any, Any, Any],
     noise: str,
     first_probe: int,
 ) -> _ManyPlan:
-    """The same for many tensors; each: surrogates, tensors, offsets, row_pitches."""
+    """Check many tensors, but for the outputs' memory.
+
+    each: surrogates, tensors, offsets, row_pitches.
+    """
     n = len(grads)
     columns = (
         _check.each(op, "surrogates", each[0], n, "grads"),
@@ -211,6 +212,9 @@ def _checked_many(
         _checked(op, grad, scale, differences, noise, surrogate, first_probe, *place)
         for grad, scale, surrogate, *place in zip(grads, scales, *columns, strict=True)
     ]
+    for grad, part, out in zip(grads, parts, outs or [None] * n, strict=True):
+        _check.view(op, "grad", grad, out=out)
+        _outputs.fits(op, out, part.view.shape, "float32")
     settled = [(part.view, part.draw) for part in parts]
     return _ManyPlan(parts, _dispatch.Launches(op, parts[0].view, (), settled))
 
@@ -223,10 +227,19 @@ def _check_out(op: str, grad: Any, scale: Any, differences: Any, v: _check.View,
     _outputs.no_overlap(op, out, scale=scale, differences=differences)
 
 
-def _check_apart(
+def _check_memory(
     op: str, grads: list[Any], scales: list[Any], differences: Any, outs: list[Any]
 ) -> None:
     """Refuse outputs of many tensors that share memory, but for one with its own gradient."""
+    given = [out for out in outs if out is not None]
+    for out in given:
+        _outputs.written(op, out)
+    others = [grad for grad, out in zip(grads, outs, strict=True) if grad is not out]
+    if _outputs.are_apart(given, [*others, *scales, differences]):
+        return
+    for grad, scale, out in zip(grads, scales, outs, strict=True):
+        _outputs.no_overlap(op, out, same=True, grad=grad)
+        _outputs.no_overlap(op, out, scale=scale, differences=differences)
     written = {f"outs[{i}]": out for i, out in enumerate(outs)}
     read = {f"scales[{i}]": scale for i, scale in enumerate(scales)}
     for i, (grad, out) in enumerate(zip(grads, outs, strict=True)):

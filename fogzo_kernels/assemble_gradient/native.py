@@ -89,17 +89,9 @@ def prepare_assemble_gradient_many(parts: list[tuple[View, Draw]]) -> Callable[.
     return launch
 
 
-def assemble_gradient_cpu(out: Any, **call: Any) -> Any:
-    return _run(_native.on_cpu(), "assemble_gradient", [call], [out])[0]
-
-
 def assemble_gradient_cuda(out: Any, **call: Any) -> Any:
     with _native.on_cuda(call["grad"].device) as at:
         return _run(at, "assemble_gradient", [call], [out])[0]
-
-
-def assemble_gradient_many_cpu(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
-    return _run(_native.on_cpu(), "assemble_gradient_many", calls, out)
 
 
 def assemble_gradient_many_cuda(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
@@ -125,9 +117,6 @@ def _run(
     rows = [_row(*columns, kept) for columns in zip(calls, results, strict=True)]
     differences = _array.float32(first["differences"])
     draw: Draw = first["draw"]
-    scalars: tuple[Any, ...] = (draw.seed, draw.step, first["gamma"], first["norm"])
-    if at.name == "_cuda":
-        scalars = (_native.scalars(draw, first["gamma"], first["norm"]),)
     status = at.module.assemble_gradient_many(
         rows,
         _array.address(differences, kept),
@@ -135,7 +124,7 @@ def _run(
         _surrogate.noise_number(draw.noise),
         draw.probes,
         draw.first_probe,
-        *scalars,
+        _native.scalars(draw, first["gamma"], first["norm"]),
         at.last,
     )
     _native.raise_on(op, at.name, status)

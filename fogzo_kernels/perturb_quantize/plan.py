@@ -145,11 +145,12 @@ def check_apart(
     op: str, arrays: tuple[list[Any], list[Any], list[Any]], outs: Any, flip_counts: Any
 ) -> None:
     """Refuse outputs of many tensors that share memory with each other or with an input."""
-    if outs is None and _outputs.outside(flip_counts, *arrays):
-        return
-    written = {"flip_counts": flip_counts}
+    written = {} if flip_counts is None else {"flip_counts": flip_counts}
     for i, out in enumerate(outs or ()):
         written |= {f"outs[{i}]{name}": array for name, array in parts_of(out).items()}
+    given = [array for array in written.values() if array is not None]
+    if _outputs.are_apart(given, [array for list_ in arrays for array in list_]):
+        return
     read = zip(("ws", "grads", "scales"), arrays, strict=True)
     named = {f"{name}[{i}]": array for name, list_ in read for i, array in enumerate(list_)}
     _outputs.apart(op, written, named)
