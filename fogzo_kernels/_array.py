@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import operator
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from . import _errors
@@ -80,14 +82,23 @@ def common_kind(op: str, **arrays: object) -> str:
 
 def signature(array: Array) -> tuple[Any, ...] | None:
     """All that a check of kind, dtype, shape and device reads of an array, to be compared."""
-    if KINDS.get(type(array)) == "torch":
-        return array.dtype, array.shape, array.device
-    this = kind(array)
+    cls = type(array)
+    this = KINDS[cls] if cls in KINDS else kind(array)
     if this == "torch":
-        return array.dtype, array.shape, array.device
+        return array.dtype, array.shape, array.is_cpu or array.device
     if this == "numpy":
         return array.dtype, array.shape
-    return None if array is None else (type(array),)
+    return None if array is None else (cls,)
+
+
+def signatures(a: Array, b: Array, c: Array) -> tuple[Any, ...]:
+    """``signature`` of three arrays: flat where all are torch tensors, which is the quickest."""
+    if KINDS.get(type(a)) == KINDS.get(type(b)) == KINDS.get(type(c)) == "torch":
+        return (
+            a.dtype, a.shape, a.is_cpu or a.device, b.dtype, b.shape, b.is_cpu or b.device,
+            c.dtype, c.shape, c.is_cpu or c.device,
+        )  # fmt: skip
+    return signature(a), signature(b), signature(c)
 
 
 def dtype_name(array: Array) -> str:
@@ -147,26 +158,41 @@ def contiguous(array: Array) -> Array:
 
 def address(array: Array, kept: list[Array]) -> int:
     """Address of the elements in row-major order: its own, or that of a copy put into ``kept``."""
-    if KINDS.get(type(array)) == "torch" or kind(array) == "torch":
-        if array.is_contiguous() and not array.is_neg():
-            start: int = array.data_ptr()
-            if not start & 7 or start % array.element_size() == 0:
-                return start
-        dense = array.contiguous().resolve_neg()
-        if dense is array or dense.data_ptr() % dense.element_size():
-            dense = dense.clone()
-        start = dense.data_ptr()
-    else:
-        flags = array.flags
-        dense = array if flags.c_contiguous and flags.aligned else array.copy()
-        start = dense.ctypes.data
-    if dense is not array:
-        kept.append(dense)
+    return (_tensor_address if kind(array) == "torch" else _numpy_address)(array, kept)
+
+
+def address_of(kind: str) -> Callable[[Array, list[Array]], int]:
+    """``address`` for arrays of one kind."""
+    return _tensor_address if kind == "torch" else _numpy_address
+
+
+def _tensor_address(array: Array, kept: list[Array]) -> int:
+    if array.is_contiguous() and not array.is_neg():
+        start: int = array.data_ptr()
+        if not start & 7 or start % array.element_size() == 0:
+            return start
+    dense = array.contiguous().resolve_neg()
+    if dense is array or dense.data_ptr() % dense.element_size():
+        dense = dense.clone()
+    kept.append(dense)
+    start = dense.data_ptr()
+    return start
+
+
+def _numpy_address(array: Array, kept: list[Array]) -> int:
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = array.copy()
+        kept.append(array)
+    start: int = array.ctypes.data
     return start
 
 
 def why_not_written(array: Array) -> tuple[str, str] | None:
     """What keeps a kernel from writing to the array's memory, and what is expected."""
+    plain = KINDS.get(type(array)) == "torch" and array.is_contiguous() and not array.is_neg()
+    if plain and not array.data_ptr() & 7:
+        return None
     if not is_contiguous(array):
         return "is not contiguous", "a contiguous array"
     size = array.itemsize
@@ -177,10 +203,18 @@ def why_not_written(array: Array) -> tuple[str, str] | None:
     return ("is a lazy negation", "a plain tensor") if array.is_neg() else None
 
 
+_data_ptr = operator.methodcaller("data_ptr")
+
+
 def pointer(array: Array) -> int:
     """Address of the first element; the caller keeps the array alive."""
     start: int = array.ctypes.data if kind(array) == "numpy" else array.data_ptr()
     return start
+
+
+def pointer_of(kind: str) -> Callable[[Array], int]:
+    """``pointer`` for arrays of one kind."""
+    return operator.attrgetter("ctypes.data") if kind == "numpy" else _data_ptr
 
 
 def empty(shape: tuple[int, ...], dtype: str, kind: str, device: Any = "cpu") -> Array:

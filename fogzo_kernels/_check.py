@@ -237,10 +237,6 @@ def _integer(op: str, argument: str, value: Any, low: int, high: int, text: str,
 
 def _number(op: str, argument: str, value: Any, name: str, high: float, text: str, v: View) -> Any:
     """A host float from 0 to high (NaN: to inf and NaN), or a 0-dim device array as it is."""
-    if _array.is_plain(value, name):
-        value = value.item()
-    if type(value) is float and (0.0 <= value <= high or (value >= 0.0 and high != high)):
-        return value
     value, on_device = _device_scalar(op, argument, value, name, v)
     return value if on_device else number(op, argument, value, 0.0, high, text)
 
@@ -249,6 +245,13 @@ def scalars(
     op: str, v: View, seed: Any, step: Any, gamma: Any = 0.0, norm: Any = 0.0
 ) -> tuple[Any, Any, Any, Any]:
     """Checked seed, step, gamma and norm, each a host number or a 0-dim array on v's device."""
+    if _array.is_plain(norm, "float32"):
+        norm = norm.item()
+    if (
+        (type(seed) is type(step) is int and type(gamma) is type(norm) is float)
+        and (0 <= seed < 2**64 and 0 <= step < WORD and 0.0 <= gamma <= 1.0 and norm >= 0.0)
+    ):  # fmt: skip
+        return seed, step, gamma, norm  # as most calls give them; what follows knows the rest
     text = "an int of 64 bits or a 0-dim int64 array"
     seed = _integer(op, "seed", seed, -(2**63), 2**64, text, v)
     if type(seed) is int:
@@ -313,8 +316,8 @@ def each(op: str, argument: str, value: Any, length: int, like: str) -> list[Any
 
 
 def finite(op: str, argument: str, scale: Any) -> None:
-    """Refuse a weight whose scale (a CPU array) came out infinite or NaN."""
-    if not -math.inf < float(scale.max()) < math.inf or not float(scale.min()) > 0.0:
+    """Refuse a weight whose scale (a CPU array, at least 2^-100) came out infinite or NaN."""
+    if not float(scale.max()) < math.inf:  # the maximum of a NaN and others is NaN
         fail(op, argument, "has values that are not finite", "finite numbers")
 
 

@@ -139,29 +139,35 @@ def call(
     return _array.prefer(out, _array.to_numpy(result) if kind == "numpy" else result)
 
 
-def prepare(
-    op: str, kind: str, device: str, case: tuple[Any, ...], *plan: Any
-) -> Callable[..., Any] | None:
-    """The cpu backend's launch of the calls that share ``plan``; None: ``call`` runs them.
+class Launches(dict[str, Callable[..., Any] | None]):
+    """By ``forced()``: the cpu backend's launch of the calls that share a plan, else None.
 
-    It takes what the plan does not settle: arrays, outputs and scalars. To be kept by ``forced()``.
+    A launch takes what the plan does not settle: arrays, outputs and scalars. None: ``call`` runs
+    them. own: what ``prepare_<op>`` of the operation's room takes.
     """
-    backend, _ = _choose(op, kind, device, case, forced())
-    launch: Callable[..., Any] | None = None
-    if backend == "cpu":
-        launch = _room(op, backend).prepare(*plan)
-    return launch
+
+    def __init__(self, op: str, view: _check.View, case: tuple[Any, ...], *own: Any) -> None:
+        self._op, self._view, self._case, self._own = op, view, case, own
+
+    def __missing__(self, name: str) -> Callable[..., Any] | None:
+        op, view = self._op, self._view
+        backend, _ = _choose(op, view.kind, view.device, self._case, name)
+        launch = None
+        if backend == "cpu":
+            launch = getattr(_room(op, backend), f"prepare_{op}")(*self._own)
+        self[name] = launch
+        return launch
 
 
 def run_prepared(
-    op: str, launch: Callable[..., Any], device: str, scale: Any, *arguments: Any
+    op: str, launch: Callable[..., Any], device: str, scales: Sequence[Any], *arguments: Any
 ) -> Any:
     """The launch, whose error about a scale's value is said as a check would."""
     try:
         return launch(*arguments)
     except ValueError as error:
         refused = error
-    _check_values(op, device, (scale,))
+    _check_values(op, device, scales)
     raise refused
 
 
@@ -181,9 +187,14 @@ def _choose(
             _log(op, backend, [why] if why and backend == order[0] else reasons)
             module = _room(op, backend)
             suffix = f"_{backend}" if backend in ("cpu", "cuda") else ""
-            return backend, getattr(module, op + suffix)
+            return backend, getattr(module, op + suffix, _all_prepared)
         reasons.append(f"{backend}: {reason}")
     raise RuntimeError(f"{op}: no backend takes this call: {'; '.join(reasons)}")
+
+
+def _all_prepared(**call: Any) -> None:
+    """In the place of a cpu function that an operation's ``prepare`` leaves nothing to do."""
+    raise AssertionError(f"a call that has a launch: {', '.join(call)}")
 
 
 def _order(op: str, device: str) -> tuple[tuple[str, ...], str | None]:

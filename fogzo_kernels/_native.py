@@ -7,7 +7,7 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from . import _array, _errors, _tables
@@ -77,7 +77,32 @@ def cpu() -> Any:
 
 
 def on_cpu() -> Place:
-    return Place("_cpu", module("_cpu"), _array.threads(), "cpu")
+    return _cpu_place(_array.threads())
+
+
+@functools.cache
+def _cpu_place(threads: int) -> Place:
+    return Place("_cpu", module("_cpu"), threads, "cpu")
+
+
+def one_output(op: str, kind: str, new: Callable[[], Any], *settled: Any) -> Callable[..., Any]:
+    """The cpu launch of an operation whose launcher takes inputs, the output, settled, threads.
+
+    new: makes the output where none is given.
+    """
+    launcher = getattr(cpu(), op)
+    address, pointer = _array.address_of(kind), _array.pointer_of(kind)
+
+    def launch(out: Any, *inputs: Any) -> Any:
+        kept: list[Any] = []  # copies must outlive the launch
+        result = new() if out is None else out
+        addresses = [address(array, kept) for array in inputs]
+        status = launcher(*addresses, pointer(result), *settled, _array.threads())
+        if status:
+            raise_on(op, "_cpu", status)
+        return result
+
+    return launch
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import Any
 
 from . import _array, _check
@@ -10,19 +11,24 @@ from ._errors import fail
 
 def out(op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: str = "out") -> None:
     """An output to write, or None: exact shape and dtype, row-major and dense, writable."""
-    if array is None:
-        return
-    _check.dtype(op, name, array, dtype_name)
-    _check.shape(op, name, array, expected)
+    fits(op, array, expected, dtype_name, name)
     written(op, array, name)
+
+
+def fits(
+    op: str, array: Any, expected: tuple[int, ...], dtype_name: str, name: str = "out"
+) -> None:
+    """What ``out`` checks without reading where the array lies."""
+    if array is not None:
+        _check.dtype(op, name, array, dtype_name)
+        _check.shape(op, name, array, expected)
 
 
 def written(op: str, array: Any, name: str = "out") -> None:
     """An output whose memory a kernel can write, or None."""
-    if array is not None and _array.device_type(array) != "meta":
-        reason = _array.why_not_written(array)
-        if reason is not None:
-            fail(op, name, *reason)
+    reason = None if array is None else _array.why_not_written(array)
+    if reason is not None and _array.device_type(array) != "meta":
+        fail(op, name, *reason)
 
 
 def no_overlap(
@@ -42,12 +48,16 @@ def no_overlap(
             fail(op, name, f"overlaps {argument} in memory", f"memory apart from {argument}")
 
 
-def outside(output: Any, inputs: list[Any]) -> bool:
-    """Whether an output shares memory with none of the inputs."""
-    first, end = _array.extent(output)
-    for array in inputs:
-        low, high = _array.extent(array)
-        if low < end and first < high:
+def are_apart(outputs: list[Any], inputs: list[Any]) -> bool:
+    """Whether outputs share memory neither with each other nor with an input: ``apart`` is slow."""
+    spans = sorted(map(_array.extent, outputs))
+    starts = [low for low, _ in spans]
+    for i, (_, high) in enumerate(spans[:-1]):
+        if high > starts[i + 1]:
+            return False
+    for low, high in map(_array.extent, inputs):
+        before = bisect.bisect_left(starts, high)  # the outputs that begin below its end
+        if before and low < spans[before - 1][1]:
             return False
     return True
 

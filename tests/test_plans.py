@@ -122,3 +122,74 @@ def test_the_scalars_of_a_call_are_its_own(call):
             want = call(**{"seed": 1, "step": 1, "gamma": 0.5, "norm": 1.0, **other})
         assert torch.equal(got, want)
         assert not torch.equal(got, first) or call is perturb
+
+
+CODES = torch.ones(2, 8, dtype=torch.uint8)
+BAD: dict[str, tuple[Any, list[Any], list[Any]]] = {  # operation, calls it takes and refuses
+    "quantize": (
+        lambda w=W, scale=SCALE, **given: fk.quantize(w, scale, GRID, **given),
+        [{}, {"out": torch.ones_like(CODES)}],
+        [{"scale": torch.ones(3, 1)}, {"scale": torch.zeros(2, 1)}, {"w": W.double()}, {"out": W},
+         {"w": W.numpy()}, {"out": CODES[:1]}, {"out": CODES.T}, {"out": CODES.numpy()}],
+    ),
+    "fake_quantize": (
+        lambda w=W, grid=GRID, **given: fk.fake_quantize(w, SCALE, grid, **given),
+        [{}, {"out": torch.ones(2, 8)}],
+        [{"grid": 2}, {"grid": [2]}, {"out": CODES}, {"out": torch.ones(8, 2)}, {"out": SCALE}],
+    ),
+    "whitened_norm": (
+        lambda grads=(W, W), scales=(SCALE, SCALE), surrogate="clipped", **given: fk.whitened_norm(
+            grads, scales, surrogate, **given
+        ),
+        [{}, {"surrogate": ["clipped"] * 2}, {"out": torch.ones(())}],
+        [{"grads": (W, W.T)}, {"grads": (W, W.double())}, {"scales": (SCALE,)}, {"grads": W},
+         {"scales": (SCALE, torch.ones(3, 1))},
+         {"scales": (SCALE, torch.zeros(2, 1))}, {"surrogate": ["clipped"]}, {"surrogate": {}},
+         {"noise": "no"}, {"out": torch.ones(1)}, {"out": torch.ones((), dtype=torch.float64)},
+         {"grads": (W, W.numpy())}],
+    ),
+    "compute_scale": (
+        lambda w=W, *rule, **given: fk.compute_scale(w, GRID, *rule, **given),
+        [{}, {"granularity": "group", "group_size": 1}],
+        [{"granularity": "group", "group_size": True}, {"granularity": "group", "group_size": 1.0},
+         {"granularity": "group", "group_size": 3}, {"rule": "no"}, {"rule": []}, {"group_size": 1},
+         {"w": W / 0}, {"w": W[:0]}, {"out": torch.ones(2)}, {"w": W.double()}],
+    ),
+    "pack": (
+        lambda codes=CODES, bits=1, **given: fk.pack(codes, bits, **given),
+        [{}, {"bits": 2}],
+        [{"bits": True}, {"bits": 1.0}, {"codes": 2 * CODES}, {"codes": W},
+         {"out": fk.Packed(CODES, 1, (2, 8))}, {"out": fk.Packed(CODES[:, :1], 2, (2, 8))}],
+    ),
+    "hadamard": (
+        lambda x=W, block=1, **given: fk.hadamard(x, block, **given),
+        [{}, {"block": 2}, {"out": torch.ones(2, 8)}],
+        [{"block": True}, {"block": 1.0}, {"block": 3}, {"x": W.double()}, {"out": W.T}],
+    ),
+    "hadamard_quantize": (
+        lambda w=W, form="values", **given: fk.hadamard_quantize(w, GRID, form, **given),
+        [{}, {"form": "codes"}],
+        [{"form": "no"}, {"form": []}, {"w": W / 0}, {"w": W[:0]}, {"w": W.double()},
+         {"out": (CODES, SCALE)}, {"out": (W.clone(), W)}],
+    ),
+    "quantize_activation": (
+        lambda x=W, bits=1, **given: fk.quantize_activation(x, bits, **given),
+        [{}, {"bits": 8}],
+        [{"bits": True}, {"bits": 1.0}, {"bits": 9}, {"x": W.double()}, {"x": W[0, 0]},
+         {"out": (CODES, SCALE)}],
+    ),
+}  # fmt: skip
+REFUSED = [(op, given) for op, (_, _, refused) in BAD.items() for given in refused]
+
+
+@pytest.mark.parametrize(("op", "given"), REFUSED, ids=str)
+def test_each_operation_refuses_later_what_it_refuses_first(op, given):
+    call, taken, _ = BAD[op]
+    with pytest.raises((TypeError, ValueError)) as first:
+        call(**given)
+    for good in taken:
+        call(**good)
+    with pytest.raises(type(first.value)) as later:
+        call(**given)
+    assert str(later.value) == str(first.value)
+    assert ", expected " in str(first.value)

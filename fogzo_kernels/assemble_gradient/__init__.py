@@ -57,19 +57,23 @@ def assemble_gradient(
     Source: Yang & Aamodt, arXiv 2510.23926; docs/algorithm.md.
     """
     op = "assemble_gradient"
-    numbers = first_probe, tensor, offset, row_pitch
-    plan = _plan_of(op, grad, scale, differences, (noise, surrogate), numbers)
+    key = (
+        _array.signatures(grad, scale, differences), noise, surrogate,
+        first_probe, tensor, offset, row_pitch,
+        type(first_probe), type(tensor), type(offset), type(row_pitch),
+    )  # fmt: skip
+    plan = _ONE.known(key)
+    if plan is None:
+        numbers = first_probe, tensor, offset, row_pitch
+        plan = _ONE.make(key, _checked, op, grad, scale, differences, noise, surrogate, *numbers)
     v = plan.view
     scalars = _check.scalars(op, v, seed, step, gamma, norm)
     if out is not None:
         _check_out(op, grad, scale, differences, v, out)
-    made, backend = plan.made, _dispatch.forced()
-    if backend not in made:
-        made[backend] = _dispatch.prepare(op, v.kind, v.device, (), v, plan.draw)
-    launch = made[backend]
+    launch = plan.launches[_dispatch.forced()]
     if launch is not None:
         arguments = grad, scale, differences, out, *scalars
-        return _dispatch.run_prepared(op, launch, v.device, scale, *arguments)
+        return _dispatch.run_prepared(op, launch, v.device, (scale,), *arguments)
     call = _call(plan, grad, scale, differences, scalars)
     return _dispatch.call(op, v.kind, v.device, (), (scale,), out=out, **call)
 
@@ -118,64 +122,48 @@ def assemble_gradient_many(
     op = "assemble_gradient_many"
     grads = _check.sequence(op, "grads", grads, None)
     n = len(grads)
-    outs = _check.each(op, "outs", outs, n, "grads")
-    columns = zip(
-        grads,
-        _check.sequence(op, "scales", scales, n, "grads"),
-        _check.each(op, "surrogates", surrogates, n, "grads"),
-        _check.sequence(op, "tensors", tensors, n, "grads"),
-        _check.each(op, "offsets", offsets, n, "grads"),
-        _check.each(op, "row_pitches", row_pitches, n, "grads"),
-        outs,
-        strict=True,
-    )
-    plans: list[_Plan] = []
-    calls: list[dict[str, Any]] = []
-    for grad, scale, surrogate, *place, out in columns:
-        numbers = (first_probe, *place)
-        plan = _plan_of(op, grad, scale, differences, (noise, surrogate), numbers)
-        if not plans:
-            view = plan.view
-            scalars = _check.scalars(op, view, seed, step, gamma, norm)
-        if out is not None:
-            _check_out(op, grad, scale, differences, plan.view, out)
-        plans.append(plan)
-        calls.append(_call(plan, grad, scale, differences, scalars))
-    if any(out is not None for out in outs):
-        written = {f"outs[{i}]": out for i, out in enumerate(outs)}
-        read = {f"scales[{i}]": call["scale"] for i, call in enumerate(calls)}
-        for i, (grad, out) in enumerate(zip(grads, outs, strict=True)):
-            if out is None or _array.extent(grad) != _array.extent(out):
-                read[f"grads[{i}]"] = grad
-        _outputs.apart(op, written, {**read, "differences": differences})
-    scales = [call["scale"] for call in calls]
-    made = [plan.made for plan in plans]
-    results = _dispatch.call(
-        op, view.kind, view.device, (), scales, out=outs, calls=calls, made=made
-    )
-    return list(results)
+    scales = _check.sequence(op, "scales", scales, n, "grads")
+    if outs is not None:
+        outs = _check.each(op, "outs", outs, n, "grads")
+    key = (
+        *map(_array.signature, grads), *map(_array.signature, scales),
+        _array.signature(differences), _plans.entries(surrogates), noise,
+        first_probe, type(first_probe), _plans.entries(tensors), _plans.entries(offsets),
+        _plans.entries(row_pitches), outs if outs is None else tuple(map(_array.signature, outs)),
+    )  # fmt: skip
+    plan = _MANY.known(key)
+    if plan is None:
+        own = surrogates, tensors, offsets, row_pitches
+        arrays = grads, scales, differences, outs
+        plan = _MANY.make(key, _checked_many, op, *arrays, own, noise, first_probe)
+    v = plan.parts[0].view
+    scalars = _check.scalars(op, v, seed, step, gamma, norm)
+    if outs is not None:
+        _check_memory(op, grads, scales, differences, outs)
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        given = grads, scales, differences, outs, *scalars
+        done: list[Any] = _dispatch.run_prepared(op, launch, v.device, scales, *given)
+        return done
+    rows = zip(plan.parts, grads, scales, strict=True)
+    calls = [_call(part, grad, scale, differences, scalars) for part, grad, scale in rows]
+    outs = [None] * n if outs is None else outs
+    return list(_dispatch.call(op, v.kind, v.device, (), scales, out=outs, calls=calls))
 
 
 class _Plan(NamedTuple):
     view: _check.View
     draw: _check.Draw  # at seed and step 0
-    made: dict[str, Any]  # what backends keep for the calls of this plan
+    launches: _dispatch.Launches
 
 
-_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+class _ManyPlan(NamedTuple):
+    parts: list[_Plan]
+    launches: _dispatch.Launches
 
 
-def _plan_of(
-    op: str,
-    grad: Any,
-    scale: Any,
-    differences: Any,
-    names: tuple[Any, ...],
-    numbers: tuple[Any, ...],
-) -> _Plan:
-    arrays = _array.signature(grad), _array.signature(scale), _array.signature(differences)
-    key = *arrays, names, _plans.exact(*numbers)
-    return _PLANS.find(key, _checked, op, grad, scale, differences, *names, *numbers)
+_ONE: _plans.Plans[_Plan] = _plans.Plans()
+_MANY: _plans.Plans[_ManyPlan] = _plans.Plans()
 
 
 def _checked(
@@ -195,7 +183,40 @@ def _checked(
         got = f"has shape {tuple(shape)}"
         _check.fail(op, "differences", got, "(n,) with n >= 1 probes")
     probes = int(shape[0])
-    return _Plan(v, _check.draw(op, v, None, surrogate, noise, probes, *numbers), {})
+    draw = _check.draw(op, v, None, surrogate, noise, probes, *numbers)
+    return _Plan(v, draw, _dispatch.Launches(op, v, (), v, draw))
+
+
+def _checked_many(
+    op: str,
+    grads: list[Any],
+    scales: list[Any],
+    differences: Any,
+    outs: list[Any] | None,
+    each: tuple[Any, Any, Any, Any],
+    noise: str,
+    first_probe: int,
+) -> _ManyPlan:
+    """Check many tensors, but for the outputs' memory.
+
+    each: surrogates, tensors, offsets, row_pitches.
+    """
+    n = len(grads)
+    columns = (
+        _check.each(op, "surrogates", each[0], n, "grads"),
+        _check.sequence(op, "tensors", each[1], n, "grads"),
+        _check.each(op, "offsets", each[2], n, "grads"),
+        _check.each(op, "row_pitches", each[3], n, "grads"),
+    )
+    parts = [
+        _checked(op, grad, scale, differences, noise, surrogate, first_probe, *place)
+        for grad, scale, surrogate, *place in zip(grads, scales, *columns, strict=True)
+    ]
+    for grad, part, out in zip(grads, parts, outs or [None] * n, strict=True):
+        _check.view(op, "grad", grad, out=out)
+        _outputs.fits(op, out, part.view.shape, "float32")
+    settled = [(part.view, part.draw) for part in parts]
+    return _ManyPlan(parts, _dispatch.Launches(op, parts[0].view, (), settled))
 
 
 def _check_out(op: str, grad: Any, scale: Any, differences: Any, v: _check.View, out: Any) -> None:
@@ -204,6 +225,27 @@ def _check_out(op: str, grad: Any, scale: Any, differences: Any, v: _check.View,
     _outputs.out(op, out, v.shape, "float32")
     _outputs.no_overlap(op, out, same=True, grad=grad)
     _outputs.no_overlap(op, out, scale=scale, differences=differences)
+
+
+def _check_memory(
+    op: str, grads: list[Any], scales: list[Any], differences: Any, outs: list[Any]
+) -> None:
+    """Refuse outputs of many tensors that share memory, but for one with its own gradient."""
+    given = [out for out in outs if out is not None]
+    for out in given:
+        _outputs.written(op, out)
+    others = [grad for grad, out in zip(grads, outs, strict=True) if grad is not out]
+    if _outputs.are_apart(given, [*others, *scales, differences]):
+        return
+    for grad, scale, out in zip(grads, scales, outs, strict=True):
+        _outputs.no_overlap(op, out, same=True, grad=grad)
+        _outputs.no_overlap(op, out, scale=scale, differences=differences)
+    written = {f"outs[{i}]": out for i, out in enumerate(outs)}
+    read = {f"scales[{i}]": scale for i, scale in enumerate(scales)}
+    for i, (grad, out) in enumerate(zip(grads, outs, strict=True)):
+        if out is None or _array.extent(grad) != _array.extent(out):
+            read[f"grads[{i}]"] = grad
+    _outputs.apart(op, written, {**read, "differences": differences})
 
 
 def _call(

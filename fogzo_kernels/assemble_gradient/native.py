@@ -13,7 +13,7 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def prepare(view: View, draw: Draw) -> Callable[..., Any]:
+def prepare_assemble_gradient(view: View, draw: Draw) -> Callable[..., Any]:
     """The cpu launch of one tensor."""
     launcher = _native.cpu().assemble_gradient
     new = _array.maker(view.shape, "float32", view.kind)
@@ -28,6 +28,7 @@ def prepare(view: View, draw: Draw) -> Callable[..., Any]:
         draw.first_probe,
     )
     tensor = draw.tensor
+    address, pointer = _array.address_of(view.kind), _array.pointer_of(view.kind)
 
     def launch(
         grad: Any, scale: Any, differences: Any, out: Any, seed: int, step: int, gamma: float,
@@ -36,10 +37,10 @@ def prepare(view: View, draw: Draw) -> Callable[..., Any]:
         result = new() if out is None else out
         kept: list[Any] = [_array.float32(differences)]  # copies must outlive the launch
         status = launcher(
-            _array.address(grad, kept),
-            _array.address(scale, kept),
-            _array.address(kept[0], kept),
-            _array.pointer(result),
+            address(grad, kept),
+            address(scale, kept),
+            address(kept[0], kept),
+            pointer(result),
             table,
             *settled,
             seed,
@@ -49,40 +50,62 @@ def prepare(view: View, draw: Draw) -> Callable[..., Any]:
             norm,
             _array.threads(),
         )
-        _native.raise_on("assemble_gradient", "_cpu", status)
+        if status:
+            _native.raise_on("assemble_gradient", "_cpu", status)
         return result
 
     return launch
 
 
-def assemble_gradient_cpu(out: Any, **call: Any) -> Any:
-    return _run(_native.on_cpu(), "assemble_gradient", [call], [{}], [out])[0]
+def prepare_assemble_gradient_many(parts: list[tuple[View, Draw]]) -> Callable[..., Any]:
+    """The cpu launch of many tensors, each a view and a draw."""
+    launcher = _native.cpu().assemble_gradient_many
+    kind, first = parts[0][0].kind, parts[0][1]
+    address, pointer = _array.address_of(kind), _array.pointer_of(kind)
+    makers = [_array.maker(view.shape, "float32", kind) for view, _ in parts]
+    own = [_settled(view, draw) for view, draw in parts]
+    table = max(_native.table(draw.surrogate, draw.noise, "cpu") for _, draw in parts)
+    settled = table, _surrogate.noise_number(first.noise), first.probes, first.first_probe
+
+    def launch(
+        grads: list[Any], scales: list[Any], differences: Any, outs: Any, seed: int, step: int,
+        gamma: float, norm: float,
+    ) -> list[Any]:  # fmt: skip
+        if outs is None:
+            results = [new() for new in makers]
+        else:
+            results = [new() if out is None else out for new, out in zip(makers, outs, strict=True)]
+        kept: list[Any] = [_array.float32(differences)]  # copies must outlive the launch
+        rows = [
+            (0, address(grad, kept), address(scale, kept), pointer(result), 0, *row)
+            for grad, scale, result, row in zip(grads, scales, results, own, strict=True)
+        ]
+        at = address(kept[0], kept)
+        status = launcher(rows, at, *settled, seed, step, gamma, norm, _array.threads())
+        if status:
+            _native.raise_on("assemble_gradient_many", "_cpu", status)
+        return results
+
+    return launch
 
 
 def assemble_gradient_cuda(out: Any, **call: Any) -> Any:
     with _native.on_cuda(call["grad"].device) as at:
-        return _run(at, "assemble_gradient", [call], [{}], [out])[0]
+        return _run(at, "assemble_gradient", [call], [out])[0]
 
 
-def assemble_gradient_many_cpu(calls: list[dict[str, Any]], made: Any, out: list[Any]) -> list[Any]:
-    return _run(_native.on_cpu(), "assemble_gradient_many", calls, made, out)
-
-
-def assemble_gradient_many_cuda(
-    calls: list[dict[str, Any]], made: Any, out: list[Any]
-) -> list[Any]:
+def assemble_gradient_many_cuda(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
     with _native.on_cuda(calls[0]["grad"].device) as at:
-        return _run(at, "assemble_gradient_many", calls, made, out)
+        return _run(at, "assemble_gradient_many", calls, out)
 
 
 def _run(
     at: _native.Place,
     op: str,
     calls: list[dict[str, Any]],
-    made: list[dict[str, Any]],
     outs: list[Any],
 ) -> list[Any]:
-    """One launch for all tensors; made: what is kept for other calls of the same plans."""
+    """One launch for all tensors."""
     first = calls[0]
     results = [
         _array.empty(call["view"].shape, "float32", call["view"].kind, at.device)
@@ -91,12 +114,9 @@ def _run(
         for call, given in zip(calls, outs, strict=True)
     ]
     kept: list[Any] = []  # copies must outlive the launch
-    rows = [_row(*columns, kept) for columns in zip(calls, made, results, strict=True)]
+    rows = [_row(*columns, kept) for columns in zip(calls, results, strict=True)]
     differences = _array.float32(first["differences"])
     draw: Draw = first["draw"]
-    scalars: tuple[Any, ...] = (draw.seed, draw.step, first["gamma"], first["norm"])
-    if at.name == "_cuda":
-        scalars = (_native.scalars(draw, first["gamma"], first["norm"]),)
     status = at.module.assemble_gradient_many(
         rows,
         _array.address(differences, kept),
@@ -104,27 +124,22 @@ def _run(
         _surrogate.noise_number(draw.noise),
         draw.probes,
         draw.first_probe,
-        *scalars,
+        _native.scalars(draw, first["gamma"], first["norm"]),
         at.last,
     )
     _native.raise_on(op, at.name, status)
     return results
 
 
-def _row(
-    call: dict[str, Any], made: dict[str, Any], result: Any, kept: list[Any]
-) -> tuple[int, ...]:
+def _row(call: dict[str, Any], result: Any, kept: list[Any]) -> tuple[int, ...]:
     """The members of fogzo_tensor, csrc/include/fogzo/tensor.h."""
-    settled = made.get("row")
-    if settled is None:
-        settled = made["row"] = _settled(call["view"], call["draw"])
     return (
         0,
         _array.address(call["grad"], kept),
         _array.address(call["scale"], kept),
         _array.pointer(result),
         0,
-        *settled,
+        *_settled(call["view"], call["draw"]),
     )
 
 

@@ -39,6 +39,5 @@ def assemble_gradient(
     return result.reshape(view.shape)
 
 
-def assemble_gradient_many(calls: list[dict[str, Any]], made: Any) -> list[Tensor]:
-    """One after the other; made, which native backends keep things in, is left as it is."""
+def assemble_gradient_many(calls: list[dict[str, Any]]) -> list[Tensor]:
     return [assemble_gradient(**call) for call in calls]

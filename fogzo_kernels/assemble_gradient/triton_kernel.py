@@ -99,9 +99,7 @@ def assemble_gradient(out: Any, **call: Any) -> Any:
     return assemble_gradient_many([call], [out])[0]
 
 
-def assemble_gradient_many(
-    calls: list[dict[str, Any]], out: list[Any], made: Any = None
-) -> list[Any]:
+def assemble_gradient_many(calls: list[dict[str, Any]], out: list[Any]) -> list[Any]:
     """One launch for all tensors of one surrogate and kind of scale."""
     (kernel,) = KERNELS
     first = calls[0]

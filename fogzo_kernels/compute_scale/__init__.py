@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 from .._types import Grid
 
 RULES = ("fixed", "absmean", "absmax", "lsq", "quest", "stretched")
@@ -60,6 +60,38 @@ def compute_scale(
     arXiv 1902.08153; QuEST, arXiv 2502.05003; ParetoQ, arXiv 2502.02631 (stretched).
     """
     op = "compute_scale"
+    key = (
+        _array.signature(w), out if out is None else _array.signature(out), grid, rule,
+        granularity, group_size, type(group_size),
+    )  # fmt: skip
+    plan = _PLANS.find(key, _checked, op, w, grid, rule, granularity, group_size, out)
+    v = plan.view
+    _outputs.written(op, out)
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        result = launch(out, w)
+    else:
+        result = _dispatch.call(
+            op, v.kind, v.device, (), out=out, w=w, grid=grid, rule=rule, shape=plan.shape
+        )
+    if v.device == "cpu":
+        _check.finite(op, "w", result)
+    return result
+
+
+class _Plan(NamedTuple):
+    view: _check.View
+    shape: tuple[int, ...]  # of the scale
+    launches: _dispatch.Launches
+
+
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _checked(
+    op: str, w: Any, grid: Grid, rule: str, granularity: str, group_size: int | None, out: Any
+) -> _Plan:
+    """Check all but the output's memory."""
     v = _check.view(op, "w", w, out=out)
     _check.dtype(op, "w", w, "float32")
     _check.grid(op, grid)
@@ -80,10 +112,5 @@ def compute_scale(
         if v.cols % size:
             _check.fail(op, "group_size", f"is {size}", f"a divisor of {v.cols}")
         shape = (v.rows, v.cols // size, 1)
-    _outputs.out(op, out, shape, "float32")
-    result = _dispatch.call(
-        op, v.kind, v.device, (), out=out, w=w, grid=grid, rule=rule, shape=shape
-    )
-    if v.device == "cpu":
-        _check.finite(op, "w", result)
-    return result
+    _outputs.fits(op, out, shape, "float32")
+    return _Plan(v, shape, _dispatch.Launches(op, v, (), v, grid, rule, shape))

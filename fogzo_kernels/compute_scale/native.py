@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from .. import _array, _native
+from .._check import View
 from .._scale import rule_of
 from .._types import Grid
 
@@ -14,18 +16,11 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None if backend == "cpu" else f"{op} has no {backend} kernel"
 
 
-def compute_scale_cpu(w: Any, grid: Grid, rule: str, shape: tuple[int, ...], out: Any) -> Any:
-    kind = _array.kind(w) or "torch"
-    result = _array.empty(shape, "float32", kind) if out is None else out
-    kept: list[Any] = []  # copies must outlive the launch
+def prepare_compute_scale(
+    view: View, grid: Grid, rule: str, shape: tuple[int, ...]
+) -> Callable[..., Any]:
+    """The cpu launch of one weight; shape: of its scale."""
+    new = _array.maker(shape, "float32", view.kind)
     scales = prod(shape)
-    status = _native.cpu().compute_scale(
-        _array.address(w, kept),
-        _array.pointer(result),
-        scales,
-        prod(w.shape) // scales,
-        *rule_of(grid, rule),
-        _array.threads(),
-    )
-    _native.raise_on("compute_scale", "_cpu", status)
-    return result
+    settled = scales, view.rows * view.cols // scales, *rule_of(grid, rule)
+    return _native.one_output("compute_scale", view.kind, new, *settled)

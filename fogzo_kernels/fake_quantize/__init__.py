@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import _array, _check, _dispatch, _outputs, _plans, _surrogate
 from .._types import Grid
@@ -39,12 +39,17 @@ def fake_quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     (mid-tread); BitNet b1.58, arXiv 2402.17764 (ternary); BinaryConnect, arXiv 1511.00363 (sign).
     """
     op = "fake_quantize"
-    v = _check.weight(op, w, scale, out=out)
-    _check.grid(op, grid)
+    given = out if out is None else _array.signature(out)
+    key = _array.signature(w), _array.signature(scale), given, grid
+    plan = _FORWARD.find(key, _checked_forward, op, w, scale, grid, out)
+    v = plan.view
     if out is not None:
-        _outputs.out(op, out, v.shape, "float32")
+        _outputs.written(op, out)
         _outputs.no_overlap(op, out, same=True, w=w)
         _outputs.no_overlap(op, out, scale=scale)
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        return _dispatch.run_prepared(op, launch, v.device, (scale,), out, w, scale)
     return _dispatch.call(
         op, v.kind, v.device, (), (scale,), out=out, w=w, scale=scale, grid=grid, view=v
     )
@@ -100,42 +105,77 @@ def fake_quantize_backward(
     ParetoQ, arXiv 2502.02631 (limit).
     """
     op = "fake_quantize_backward"
-    arrays = tuple(map(_array.signature, (grad, w, scale, out)))
-    key = *arrays, grid, surrogate, limit, type(limit)
-    v, surrogate, limited = _PLANS.find(
-        key, _checked, op, grad, w, scale, grid, surrogate, limit, out
-    )
+    key = (
+        _array.signatures(grad, w, scale), out if out is None else _array.signature(out),
+        grid, surrogate, limit, type(limit), needs_scale_grad,
+    )  # fmt: skip
+    more = surrogate, limit, needs_scale_grad
+    plan = _BACKWARD.find(key, _checked_backward, op, grad, w, scale, grid, out, *more)
+    v = plan.view
     if out is not None:
-        _outputs.out(op, out, v.shape, "float32")
+        _outputs.written(op, out)
         _outputs.no_overlap(op, out, same=True, grad=grad)
         _outputs.no_overlap(op, out, w=w, scale=scale)
-    result: tuple[Any, Any] = _dispatch.call(
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        result: tuple[Any, Any] = _dispatch.run_prepared(
+            op, launch, v.device, (scale,), grad, w, scale, out
+        )
+        return result
+    result = _dispatch.call(
         op,
         v.kind,
         v.device,
-        (surrogate, needs_scale_grad, *limited.values()),
+        (plan.surrogate, needs_scale_grad, *plan.limited.values()),
         (scale,),
         out=None if out is None else (out, None),
         grad=grad,
         w=w,
         scale=scale,
         grid=grid,
-        surrogate=surrogate,
+        surrogate=plan.surrogate,
         needs_scale_grad=needs_scale_grad,
         view=v,
-        **limited,
+        **plan.limited,
     )
     return result
 
 
-# view, surrogate, and {"limit": float} where there is one
-_Plan = tuple[_check.View, str, dict[str, float]]
-_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+class _Forward(NamedTuple):
+    view: _check.View
+    launches: _dispatch.Launches
 
 
-def _checked(
-    op: str, grad: Any, w: Any, scale: Any, grid: Grid, surrogate: str | None, limit: Any, out: Any
-) -> _Plan:
+class _Backward(NamedTuple):
+    view: _check.View
+    surrogate: str
+    limited: dict[str, float]  # {"limit": float} where there is one
+    launches: _dispatch.Launches
+
+
+_FORWARD: _plans.Plans[_Forward] = _plans.Plans()
+_BACKWARD: _plans.Plans[_Backward] = _plans.Plans()
+
+
+def _checked_forward(op: str, w: Any, scale: Any, grid: Grid, out: Any) -> _Forward:
+    """Check all but the output's memory."""
+    v = _check.weight(op, w, scale, out=out)
+    _check.grid(op, grid)
+    _outputs.fits(op, out, v.shape, "float32")
+    return _Forward(v, _dispatch.Launches(op, v, (), v, grid))
+
+
+def _checked_backward(
+    op: str,
+    grad: Any,
+    w: Any,
+    scale: Any,
+    grid: Grid,
+    out: Any,
+    surrogate: str | None,
+    limit: Any,
+    needs_scale_grad: bool,
+) -> _Backward:
     """Check all but the output's memory."""
     v = _check.weight(op, w, scale, grad=grad, out=out)
     _check.dtype(op, "grad", grad, "float32")
@@ -143,10 +183,14 @@ def _checked(
     _check.grid(op, grid)
     name = grid.default_surrogate if surrogate is None else surrogate
     _surrogate.check(op, name, grid=grid)
-    if limit is None:
-        return v, name, {}
-    limit = _check.number(op, "limit", limit, 0.0, float("inf"), "a float32 number over 0")
-    if limit < SMALLEST or name != "clipped":
-        got = f"is {limit!r} with surrogate {name!r}"
-        _check.fail(op, "limit", got, "a float32 number over 0, and surrogate 'clipped'")
-    return v, name, {"limit": limit}
+    limited = {}
+    if limit is not None:
+        limit = _check.number(op, "limit", limit, 0.0, float("inf"), "a float32 number over 0")
+        if limit < SMALLEST or name != "clipped":
+            got = f"is {limit!r} with surrogate {name!r}"
+            _check.fail(op, "limit", got, "a float32 number over 0, and surrogate 'clipped'")
+        limited["limit"] = limit
+    _outputs.fits(op, out, v.shape, "float32")
+    case = name, needs_scale_grad, *limited.values()
+    shape = tuple(scale.shape) if needs_scale_grad else None
+    return _Backward(v, name, limited, _dispatch.Launches(op, v, case, v, grid, name, limit, shape))

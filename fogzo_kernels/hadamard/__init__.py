@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 
 
 @_dispatch.operation
@@ -35,11 +35,34 @@ def hadamard(x: Any, block: int = 128, *, out: Any = None) -> Any:
     Source: QuEST, arXiv 2502.05003, section 3.
     """
     op = "hadamard"
+    given = out if out is None else _array.signature(out)
+    key = _array.signature(x), given, block, type(block)
+    plan = _PLANS.find(key, _checked, op, x, block, out)
+    v = plan.view
+    if out is not None:
+        _outputs.written(op, out)
+        _outputs.no_overlap(op, out, same=True, x=x)
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        return launch(out, x)
+    return _dispatch.call(op, v.kind, v.device, (), out=out, x=x, block=plan.block)
+
+
+class _Plan(NamedTuple):
+    view: _check.View
+    block: int
+    launches: _dispatch.Launches
+
+
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _checked(op: str, x: Any, block: int, out: Any) -> _Plan:
+    """Check all but the output's memory."""
     v = _check.view(op, "x", x, out=out)
     _check.dtype(op, "x", x, "float32")
     block = _check.integer(op, "block", block, 1, 2**20 + 1, "a power of two in 1..2^20")
     if block & (block - 1):
         _check.fail(op, "block", f"is {block}", "a power of two in 1..2^20")
-    _outputs.out(op, out, v.shape, "float32")
-    _outputs.no_overlap(op, out, same=True, x=x)
-    return _dispatch.call(op, v.kind, v.device, (), out=out, x=x, block=block)
+    _outputs.fits(op, out, v.shape, "float32")
+    return _Plan(v, block, _dispatch.Launches(op, v, (), v, block))

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from .. import _array, _native
+from .._check import View
 
 
 def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def hadamard_cpu(x: Any, block: int, out: Any) -> Any:
-    return _run(_native.on_cpu(), x, block, out)
+def prepare_hadamard(view: View, block: int) -> Callable[..., Any]:
+    """The cpu launch of rows of one length."""
+    new = _array.maker(view.shape, "float32", view.kind)
+    settled = prod(view.shape[:-1]), view.shape[-1], block
+    return _native.one_output("hadamard", view.kind, new, *settled)
 
 
 def hadamard_cuda(x: Any, block: int, out: Any) -> Any:
-    with _native.on_cuda(x.device) as at:
-        return _run(at, x, block, out)
-
-
-def _run(at: _native.Place, x: Any, block: int, out: Any) -> Any:
-    x = _array.contiguous(x)
+    kept: list[Any] = []  # copies must outlive the launch
     shape = tuple(x.shape)
-    result = out
-    if result is None:
-        result = _array.empty(shape, "float32", _array.kind(x) or "torch", at.device)
-    status = at.module.hadamard(
-        _array.pointer(x),
-        _array.pointer(result),
-        prod(shape[:-1]),
-        shape[-1],
-        block,
-        at.last,
-    )
-    _native.raise_on("hadamard", at.name, status)
+    with _native.on_cuda(x.device) as at:
+        result = _array.empty(shape, "float32", "torch", at.device) if out is None else out
+        status = at.module.hadamard(
+            _array.address(x, kept),
+            _array.pointer(result),
+            prod(shape[:-1]),
+            shape[-1],
+            block,
+            at.last,
+        )
+        _native.raise_on("hadamard", at.name, status)
     return result

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 from .._types import Grid
 
 FORMS = ("values", "codes")
@@ -47,20 +47,43 @@ def hadamard_quantize(
     """
     op = "hadamard_quantize"
     first, second = (None, None) if out is None else _check.sequence(op, "out", out, 2, "results")
-    v = _check.view(op, "w", w, **{"out[0]": first, "out[1]": second})
+    key = _array.signature(w), grid, form
+    plan = _PLANS.find(key, _checked, op, w, grid, form)
+    v = plan.view
+    if out is not None:
+        _check.view(op, "w", w, **{"out[0]": first, "out[1]": second})
+        _outputs.out(op, first, v.shape, plan.dtype, "out[0]")
+        _outputs.out(op, second, (v.rows, 1), "float32", "out[1]")
+        _outputs.apart(op, {"out[0]": first, "out[1]": second}, {"w": w})
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        result, scale = launch(w, first, second)
+    else:
+        given = None if out is None else (first, second)
+        result, scale = _dispatch.call(
+            op, v.kind, v.device, (), out=given, w=w, grid=grid, form=form, view=v
+        )
+    if v.device == "cpu":
+        _check.finite(op, "w", scale)
+    return result, scale
+
+
+class _Plan(NamedTuple):
+    view: _check.View
+    dtype: str  # of the first result
+    launches: _dispatch.Launches
+
+
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _checked(op: str, w: Any, grid: Grid, form: str) -> _Plan:
+    """Check all but the outputs."""
+    v = _check.view(op, "w", w)
     _check.dtype(op, "w", w, "float32")
     _check.grid(op, grid)
     _check.choice(op, "form", form, FORMS)
     if v.rows * v.cols == 0:
         _check.fail(op, "w", f"has shape {v.shape}", "at least one element")
-    kind = "float32" if form == "values" else "uint8"
-    _outputs.out(op, first, v.shape, kind, "out[0]")
-    _outputs.out(op, second, (v.rows, 1), "float32", "out[1]")
-    _outputs.apart(op, {"out[0]": first, "out[1]": second}, {"w": w})
-    given = None if out is None else (first, second)
-    result, scale = _dispatch.call(
-        op, v.kind, v.device, (), out=given, w=w, grid=grid, form=form, view=v
-    )
-    if v.device == "cpu":
-        _check.finite(op, "w", scale)
-    return result, scale
+    dtype = "float32" if form == "values" else "uint8"
+    return _Plan(v, dtype, _dispatch.Launches(op, v, (), v, grid, dtype))

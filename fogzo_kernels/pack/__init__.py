@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 from .._types import Packed, storage_bits
 
 
@@ -35,16 +35,21 @@ def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
     Source: ours; at 1 bit the order of numpy.packbits with bitorder="little".
     """
     op = "pack"
-    v = _check.view(op, "codes", codes, out=None if out is None else out.data)
-    _check.dtype(op, "codes", codes, "uint8")
-    bits = _check.integer(op, "bits", bits, 1, 9, "an int in 1..8")
-    if v.device == "cpu" and bits < 8 and 0 not in v.shape and int(codes.max()) >= 2**bits:
-        _check.fail(op, "codes", f"has the value {int(codes.max())}", f"values below {2**bits}")
-    stored = storage_bits(bits)
+    key = _array.signature(codes), bits, type(bits)
+    plan = _PLANS.find(key, _checked, op, codes, bits)
+    v, above = plan.view, plan.above
+    if above is not None and int(codes.max()) >= above:
+        _check.fail(op, "codes", f"has the value {int(codes.max())}", f"values below {above}")
     if out is not None:
-        _outputs.packed_out(op, out, v.shape, stored)
+        _check.view(op, "codes", codes, out=out.data)
+        _outputs.packed_out(op, out, v.shape, plan.stored)
         _outputs.no_overlap(op, out.data, codes=codes)
-    packed: Packed = _dispatch.call(op, v.kind, v.device, (), out=out, codes=codes, bits=stored)
+    launch = plan.launches[_dispatch.forced()]
+    packed: Packed
+    if launch is not None:
+        packed = launch(out, codes)
+    else:
+        packed = _dispatch.call(op, v.kind, v.device, (), out=out, codes=codes, bits=plan.stored)
     return packed
 
 
@@ -76,3 +81,24 @@ def unpack(packed: Packed, *, out: Any = None) -> Any:
     _outputs.out(op, out, packed.shape, "uint8")
     _outputs.no_overlap(op, out, packed=packed.data)
     return _dispatch.call(op, v.kind, v.device, (), out=out, packed=packed)
+
+
+class _Plan(NamedTuple):
+    view: _check.View
+    above: int | None  # codes that do not fit, where they are looked for
+    stored: int  # bits
+    launches: _dispatch.Launches
+
+
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _checked(op: str, codes: Any, bits: int) -> _Plan:
+    """Check what pack takes but for values and the output."""
+    v = _check.view(op, "codes", codes)
+    _check.dtype(op, "codes", codes, "uint8")
+    bits = _check.integer(op, "bits", bits, 1, 9, "an int in 1..8")
+    read = v.device == "cpu" and bits < 8 and 0 not in v.shape
+    stored = storage_bits(bits)
+    launches = _dispatch.Launches(op, v, (), v, stored)
+    return _Plan(v, 2**bits if read else None, stored, launches)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from .. import _array, _check, _native
+from .._check import View
 from .._types import Packed
 
 
@@ -13,13 +15,39 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def pack_cpu(codes: Any, bits: int, out: Packed | None) -> Packed:
-    return _pack(_native.on_cpu(), codes, bits, out)
+def prepare_pack(view: View, bits: int) -> Callable[..., Packed]:
+    """The cpu launch of codes of one shape."""
+    shape = view.shape
+    new = _array.maker(_check.packed_shape(shape, bits), "uint8", view.kind)
+    settled = prod(shape[:-1]), shape[-1], bits
+    pack = _native.one_output("pack", view.kind, new, *settled)
+
+    def launch(out: Packed | None, codes: Any) -> Packed:
+        if out is None:
+            return Packed(pack(None, codes), bits, shape)
+        pack(out.data, codes)
+        return out
+
+    return launch
 
 
 def pack_cuda(codes: Any, bits: int, out: Packed | None) -> Packed:
+    kept: list[Any] = []  # copies must outlive the launch
+    shape = tuple(codes.shape)
     with _native.on_cuda(codes.device) as at:
-        return _pack(at, codes, bits, out)
+        if out is None:
+            dims = _check.packed_shape(shape, bits)
+            out = Packed(_array.empty(dims, "uint8", "torch", at.device), bits, shape)
+        status = at.module.pack(
+            _array.address(codes, kept),
+            _array.pointer(out.data),
+            prod(shape[:-1]),
+            shape[-1],
+            bits,
+            at.last,
+        )
+        _native.raise_on("pack", at.name, status)
+    return out
 
 
 def unpack_cpu(packed: Packed, out: Any) -> Any:
@@ -29,25 +57,6 @@ def unpack_cpu(packed: Packed, out: Any) -> Any:
 def unpack_cuda(packed: Packed, out: Any) -> Any:
     with _native.on_cuda(packed.data.device) as at:
         return _unpack(at, packed, out)
-
-
-def _pack(at: _native.Place, codes: Any, bits: int, out: Packed | None) -> Packed:
-    codes = _array.contiguous(codes)
-    shape = tuple(codes.shape)
-    if out is None:
-        kind = _array.kind(codes) or "torch"
-        data = _array.empty(_check.packed_shape(shape, bits), "uint8", kind, at.device)
-        out = Packed(data, bits, shape)
-    status = at.module.pack(
-        _array.pointer(codes),
-        _array.pointer(out.data),
-        prod(shape[:-1]),
-        shape[-1],
-        bits,
-        at.last,
-    )
-    _native.raise_on("pack", at.name, status)
-    return out
 
 
 def _unpack(at: _native.Place, packed: Packed, out: Any) -> Any:

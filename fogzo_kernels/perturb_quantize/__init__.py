@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import _array, _check, _dispatch, _outputs, _plans
-from .._types import Flips, Grid, Packed
-
-FORMS = ("values", "codes", "packed", "flips")
-SIDES = {"both": 2, "plus": 1}
+from .._types import Grid
+from .plan import MANY, ONE, call_of, check_apart, check_out, checked, checked_many, parts_of
 
 
 @_dispatch.operation
@@ -82,37 +80,40 @@ def perturb_quantize(
     Source: Yang & Aamodt, arXiv 2510.23926, eq. of FOGZO; docs/algorithm.md.
     """
     op = "perturb_quantize"
-    names = noise, form, sides, surrogate
-    numbers = probes, first_probe, tensor, offset, row_pitch
-    plan = _plan_of(op, w, grad, scale, grid, names, numbers)
+    key = (
+        _array.signatures(w, grad, scale), grid, noise, form, sides, surrogate,
+        probes, first_probe, tensor, offset, row_pitch,
+        type(probes), type(first_probe), type(tensor), type(offset), type(row_pitch),
+    )  # fmt: skip
+    plan = ONE.known(key)
+    if plan is None:
+        numbers = probes, first_probe, tensor, offset, row_pitch
+        plan = ONE.make(
+            key, checked, op, w, grad, scale, grid, noise, form, sides, surrogate, *numbers
+        )
     v = plan.view
     scalars = _check.scalars(op, v, seed, step, gamma, norm)
     if out is not None:
-        _check_out(op, w, grid, v, out, form, plan.side_count)
+        check_out(op, w, grid, v, out, form, plan.side_count)
     if flip_count is not None:
         if grid is None:
             _check.fail(op, "flip_count", "is given with grid None", "None, as nothing is rounded")
         _check.view(op, "w", w, flip_count=flip_count)
         _outputs.out(op, flip_count, (plan.side_count,), "int64", "flip_count")
     if out is not None or flip_count is not None:
-        written = {f"out{name}": array for name, array in _parts(out).items()}
+        written = {f"out{name}": array for name, array in parts_of(out).items()}
         read = {"w": w, "grad": grad, "scale": scale}
         _outputs.apart(op, written | {"flip_count": flip_count}, read)
-    case = form, len(v.shape)
-    made, backend = plan.made, _dispatch.forced()
-    if backend not in made:
-        own = v, plan.draw, grid, form, plan.shape
-        made[backend] = _dispatch.prepare(op, v.kind, v.device, case, *own)
-    launch = made[backend]
+    launch = plan.launches[_dispatch.forced()]
     if launch is not None:
         arguments = w, grad, scale, out, flip_count, *scalars
-        return _dispatch.run_prepared(op, launch, v.device, scale, *arguments)
-    call = _call(plan, w, grad, scale, grid, form, scalars, out)
+        return _dispatch.run_prepared(op, launch, v.device, (scale,), *arguments)
+    call = call_of(form, scalars, plan, w, grad, scale, grid, out)
     return _dispatch.call(
         op,
         v.kind,
         v.device,
-        case,
+        (form, len(v.shape)),
         (scale,),
         out=(out, flip_count),
         count_flips=flip_count is not None,
@@ -170,179 +171,47 @@ def perturb_quantize_many(
     op = "perturb_quantize_many"
     ws = _check.sequence(op, "ws", ws, None)
     n = len(ws)
-    columns = zip(
-        ws,
-        _check.sequence(op, "grads", grads, n, "ws"),
-        _check.sequence(op, "scales", scales, n, "ws"),
-        _check.each(op, "grids", grids, n, "ws"),
-        _check.each(op, "surrogates", surrogates, n, "ws"),
-        _check.sequence(op, "tensors", tensors, n, "ws"),
-        _check.each(op, "offsets", offsets, n, "ws"),
-        _check.each(op, "row_pitches", row_pitches, n, "ws"),
-        [None] * n if outs is None else _check.sequence(op, "outs", outs, n, "ws"),
-        strict=True,
-    )
-    plans: list[_Plan] = []
-    calls: list[dict[str, Any]] = []
-    for w, grad, scale, grid, surrogate, *place, out in columns:
-        names, numbers = (noise, form, sides, surrogate), (probes, first_probe, *place)
-        plan = _plan_of(op, w, grad, scale, grid, names, numbers)
-        if not plans:
-            view = plan.view
-            scalars = _check.scalars(op, view, seed, step, gamma, norm)
-        elif (plan.view.kind, plan.place) != (view.kind, plans[0].place):
-            _check.view(op, "w", w, first=ws[0])  # says what differs
-        if out is not None:
-            _check_out(op, w, grid, plan.view, out, form, plan.side_count)
-        plans.append(plan)
-        calls.append(_call(plan, w, grad, scale, grid, form, scalars, out))
+    grads = _check.sequence(op, "grads", grads, n, "ws")
+    scales = _check.sequence(op, "scales", scales, n, "ws")
+    if outs is not None:
+        outs = _check.sequence(op, "outs", outs, n, "ws")
+    arrays = ws, grads, scales
+    key = (
+        *map(_array.signatures, *arrays), _plans.entries(grids), _plans.entries(surrogates),
+        noise, form, sides, probes, first_probe, type(probes), type(first_probe),
+        _plans.entries(tensors), _plans.entries(offsets), _plans.entries(row_pitches),
+        flip_counts if flip_counts is None else _array.signature(flip_counts),
+    )  # fmt: skip
+    plan = MANY.known(key)
+    if plan is None:
+        names, shared = (noise, form, sides), (probes, first_probe)
+        own = grids, surrogates, tensors, offsets, row_pitches
+        plan = MANY.make(key, checked_many, op, arrays, own, names, shared, flip_counts)
+    v = plan.parts[0].view
+    scalars = _check.scalars(op, v, seed, step, gamma, norm)
+    if outs is not None:
+        for w, grid, part, out in zip(ws, plan.grids, plan.parts, outs, strict=True):
+            if out is not None:
+                check_out(op, w, grid, part.view, out, form, part.side_count)
     if flip_counts is not None:
-        _check.view(op, "w", ws[0], flip_counts=flip_counts)
-        _outputs.out(op, flip_counts, (n, plans[0].side_count), "int64", "flip_counts")
+        _outputs.written(op, flip_counts, "flip_counts")
     if outs is not None or flip_counts is not None:
-        _check_apart(op, calls, outs, flip_counts)
-    cases = tuple(dict.fromkeys((form, len(plan.view.shape)) for plan in plans))
-    scales = [call["scale"] for call in calls]
-    into = [None] * n if outs is None else outs, flip_counts
+        check_apart(op, arrays, outs, flip_counts)
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        given = ws, grads, scales, outs, flip_counts, *scalars
+        done: list[Any] = _dispatch.run_prepared(op, launch, v.device, scales, *given)
+        return done
+    outs = [None] * n if outs is None else outs
+    rows = zip(plan.parts, *arrays, plan.grids, outs, strict=True)
     results: list[Any] = _dispatch.call(
         op,
-        view.kind,
-        view.device,
-        cases,
+        v.kind,
+        v.device,
+        plan.cases,
         scales,
-        out=into,
-        calls=calls,
-        made=[plan.made for plan in plans],
+        out=(outs, flip_counts),
+        calls=[call_of(form, scalars, *row) for row in rows],
         count_flips=flip_counts is not None,
     )[0]
     return results
-
-
-class _Plan(NamedTuple):
-    view: _check.View
-    place: Any  # device
-    draw: _check.Draw  # at seed and step 0
-    side_count: int  # all probes together
-    shape: tuple[int, ...]  # of all sides' codes
-    made: dict[str, Any]  # what backends keep for the calls of this plan
-
-
-_PLANS: _plans.Plans[_Plan] = _plans.Plans()
-
-
-def _plan_of(
-    op: str,
-    w: Any,
-    grad: Any,
-    scale: Any,
-    grid: Any,
-    names: tuple[Any, ...],
-    numbers: tuple[Any, ...],
-) -> _Plan:
-    arrays = _array.signature(w), _array.signature(grad), _array.signature(scale)
-    key = *arrays, grid, names, _plans.exact(*numbers)
-    return _PLANS.find(key, _checked, op, w, grad, scale, grid, *names, *numbers)
-
-
-def _checked(
-    op: str,
-    w: Any,
-    grad: Any,
-    scale: Any,
-    grid: Grid | None,
-    noise: str,
-    form: str,
-    sides: str,
-    surrogate: str | None,
-    *numbers: Any,
-) -> _Plan:
-    """Check one tensor's own arguments and what it shares with others, but for outputs."""
-    _check.choice(op, "form", form, FORMS)
-    _check.choice(op, "sides", sides, tuple(SIDES))
-    v = _check.weight(op, w, scale, grad=grad)
-    if grid is not None:
-        _check.grid(op, grid)
-    elif form != "values":
-        _check.fail(op, "form", f"is {form!r} with grid None", "'values'")
-    _check.dtype(op, "grad", grad, "float32")
-    _check.shape(op, "grad", grad, v.shape, ", w's")
-    draw = _check.draw(op, v, grid, surrogate, noise, *numbers)
-    count = SIDES[sides] * draw.probes
-    shape = (count, *v.shape)
-    _check.result_size(op, "probes", f"is {draw.probes}", shape)
-    return _Plan(v, _array.device(w), draw, count, shape, {})
-
-
-def _call(
-    plan: _Plan,
-    w: Any,
-    grad: Any,
-    scale: Any,
-    grid: Grid | None,
-    form: str,
-    scalars: tuple[Any, Any, Any, Any],
-    out: Any,
-) -> dict[str, Any]:
-    """The call that a backend takes, without the outputs."""
-    seed, step, gamma, norm = scalars
-    return {
-        "w": w,
-        "grad": grad,
-        "scale": scale,
-        "grid": grid,
-        "draw": plan.draw.at(seed, step),
-        "gamma": gamma,
-        "norm": norm,
-        "form": form,
-        "sides": plan.side_count // plan.draw.probes,
-        "capacity": out.index.shape[1] if isinstance(out, Flips) else None,
-        "view": plan.view,
-        "shape": plan.shape,
-    }
-
-
-def _check_out(
-    op: str, w: Any, grid: Grid | None, v: _check.View, out: Any, form: str, count: int
-) -> None:
-    """Refuse an output of another kind, device, shape or dtype."""
-    kind = {"packed": Packed, "flips": Flips}.get(form)
-    if kind is not None and not isinstance(out, kind):
-        got = f"is a {type(out).__name__}"
-        _check.fail(op, "out", got, f"a fogzo_kernels.{kind.__name__}", TypeError)
-    parts = {f"out{name}": array for name, array in _parts(out).items()}
-    _check.view(op, "w", w, **parts)
-    shape = (count, *v.shape)
-    if form == "packed" and grid is not None:
-        _outputs.packed_out(op, out, shape, grid.storage_bits)
-    elif form == "flips":
-        _outputs.flips_out(op, out, v.shape, count)
-    else:
-        _outputs.out(op, out, shape, "float32" if form == "values" else "uint8")
-
-
-def _check_apart(op: str, calls: list[dict[str, Any]], outs: Any, flip_counts: Any) -> None:
-    """Refuse outputs of many tensors that share memory with each other or with an input."""
-    read = [call[name] for call in calls for name in ("w", "grad", "scale")]
-    if outs is None and _outputs.outside(flip_counts, read):
-        return
-    written = {"flip_counts": flip_counts}
-    for i, out in enumerate(outs or ()):
-        written |= {f"outs[{i}]{name}": array for name, array in _parts(out).items()}
-    _outputs.apart(
-        op,
-        written,
-        {
-            f"{name}s[{i}]": call[name]
-            for i, call in enumerate(calls)
-            for name in ("w", "grad", "scale")
-        },
-    )
-
-
-def _parts(out: Any) -> dict[str, Any]:
-    """The arrays inside ``out``, by what their names add to its own."""
-    if isinstance(out, Packed):
-        return {".data": out.data}
-    if isinstance(out, Flips):
-        return {f".{name}": getattr(out, name) for name in ("base", "index", "code", "count")}
-    return {"": out}

@@ -18,16 +18,15 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def prepare(
+def prepare_perturb_quantize(
     view: View, draw: Draw, grid: Grid | None, form: str, shape: tuple[int, ...]
 ) -> Callable[..., Any] | None:
     """The cpu launch of one tensor; None for what more than one launch makes."""
     if form == "flips" or grid is None or (form == "packed" and len(view.shape) > 2):
         return None
     launcher = _native.cpu().perturb_quantize
-    packed, bits = form == "packed", grid.storage_bits
-    dims = _check.packed_shape(shape, bits) if packed else shape
-    new = _array.maker(dims, "float32" if form == "values" else "uint8", view.kind)
+    packed = form == "packed"
+    new = _maker(form, shape, grid, view.kind)
     settled = (
         _native.table(draw.surrogate, draw.noise, "cpu"),
         *view.sizes,
@@ -43,21 +42,20 @@ def prepare(
         draw.first_probe,
     )
     tensor = draw.tensor
+    address, pointer = _array.address_of(view.kind), _array.pointer_of(view.kind)
 
     def launch(
         w: Any, grad: Any, scale: Any, out: Any, count: Any, seed: int, step: int, gamma: float,
         norm: float,
     ) -> Any:  # fmt: skip
-        result = out
-        if out is None:
-            result = Packed(new(), bits, shape) if packed else new()
+        result = new() if out is None else out
         kept: list[Any] = []  # copies must outlive the launch
         status = launcher(
-            _array.address(w, kept),
-            _array.address(grad, kept),
-            _array.address(scale, kept),
-            _array.pointer(result.data if packed else result),
-            0 if count is None else _array.pointer(count),
+            address(w, kept),
+            address(grad, kept),
+            address(scale, kept),
+            pointer(result.data if packed else result),
+            0 if count is None else pointer(count),
             *settled,
             seed,
             step,
@@ -66,58 +64,118 @@ def prepare(
             norm,
             _array.threads(),
         )
-        _native.raise_on("perturb_quantize", "_cpu", status)
+        if status:
+            _native.raise_on("perturb_quantize", "_cpu", status)
         return result
+
+    return launch
+
+
+def prepare_perturb_quantize_many(
+    parts: list[tuple[View, Draw, tuple[int, ...]]],
+    grids: list[Grid | None],
+    form: str,
+    side_count: int,
+) -> Callable[..., Any] | None:
+    """The cpu launch of many tensors, each a view, a draw and the shape of its sides."""
+    packed = form == "packed"
+    if form == "flips" or (packed and any(len(view.shape) > 2 for view, _, _ in parts)):
+        return None
+    launcher = _native.cpu().perturb_quantize_many
+    kind, first = parts[0][0].kind, parts[0][1]
+    address, pointer = _array.address_of(kind), _array.pointer_of(kind)
+    makers = [
+        _maker(form, shape, grid, kind) for (*_, shape), grid in zip(parts, grids, strict=True)
+    ]
+    own = [_settled(view, draw, grid) for (view, draw, _), grid in zip(parts, grids, strict=True)]
+    bare = [i for i, grid in enumerate(grids) if grid is None]
+    places = [None if i in bare else 8 * side_count * i for i in range(len(grids))]
+    table = max(_native.table(draw.surrogate, draw.noise, "cpu") for _, draw, _ in parts)
+    settled = (
+        table,
+        _surrogate.noise_number(first.noise),
+        FORM_NUMBERS[form],
+        side_count // first.probes,
+        first.probes,
+        first.first_probe,
+    )
+
+    def launch(
+        ws: list[Any], grads: list[Any], scales: list[Any], outs: Any, counts: Any, seed: int,
+        step: int, gamma: float, norm: float,
+    ) -> list[Any]:  # fmt: skip
+        if outs is None:
+            results = [new() for new in makers]
+        else:
+            results = [new() if out is None else out for new, out in zip(makers, outs, strict=True)]
+        kept: list[Any] = []  # copies must outlive the launch
+        first_count = 0 if counts is None else pointer(counts)
+        rows = [
+            (
+                address(w, kept),
+                address(grad, kept),
+                address(scale, kept),
+                pointer(result.data if packed else result),
+                first_count + counted if first_count and counted is not None else 0,
+                *row,
+            )
+            for w, grad, scale, result, counted, row in zip(
+                ws, grads, scales, results, places, own, strict=True
+            )
+        ]
+        status = launcher(rows, *settled, seed, step, gamma, norm, _array.threads())
+        if status:
+            _native.raise_on("perturb_quantize_many", "_cpu", status)
+        if first_count:
+            for i in bare:
+                counts[i] = 0
+        return results
 
     return launch
 
 
 def perturb_quantize_cpu(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
     result, count = out
-    return _run(_native.on_cpu(), "perturb_quantize", [call], [{}], [result], count)[0], count
+    return _run(_native.on_cpu(), "perturb_quantize", [call], [result], count)[0], count
 
 
 def perturb_quantize_cuda(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tuple[Any, Any]:
     result, count = out
     with _native.on_cuda(call["w"].device) as at:
-        return _run(at, "perturb_quantize", [call], [{}], [result], count)[0], count
+        return _run(at, "perturb_quantize", [call], [result], count)[0], count
 
 
 def perturb_quantize_many_cpu(
-    calls: list[dict[str, Any]], made: list[Any], count_flips: bool, out: tuple[list[Any], Any]
+    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
 ) -> tuple[list[Any], Any]:
     outs, counts = out
-    return _run(_native.on_cpu(), "perturb_quantize_many", calls, made, outs, counts), counts
+    return _run(_native.on_cpu(), "perturb_quantize_many", calls, outs, counts), counts
 
 
 def perturb_quantize_many_cuda(
-    calls: list[dict[str, Any]], made: list[Any], count_flips: bool, out: tuple[list[Any], Any]
+    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
 ) -> tuple[list[Any], Any]:
     outs, counts = out
     with _native.on_cuda(calls[0]["w"].device) as at:
-        return _run(at, "perturb_quantize_many", calls, made, outs, counts), counts
+        return _run(at, "perturb_quantize_many", calls, outs, counts), counts
 
 
 def _run(
     at: _native.Place,
     op: str,
     calls: list[dict[str, Any]],
-    made: list[dict[str, Any]],
     outs: list[Any],
     counts: Any,
 ) -> list[Any]:
-    """One launch for all tensors; flips, and what the launcher cannot pack, come from codes.
-
-    made: what is kept for other calls of the same plans.
-    """
+    """One launch for all tensors; flips, and what the launcher cannot pack, come from codes."""
     first = calls[0]
     form = first["form"]
     whole = form == "values" or form == "codes"
     if form == "packed":
         whole = all(_packs(at, call) for call in calls)
     results = [
-        _output(at, form if whole else "codes", call, kept, out if whole else None)
-        for call, kept, out in zip(calls, made, outs, strict=True)
+        _output(at, form if whole else "codes", call, out if whole else None)
+        for call, out in zip(calls, outs, strict=True)
     ]
     draw: Draw = first["draw"]
     if counts is None and form == "flips":
@@ -126,8 +184,8 @@ def _run(
     kept: list[Any] = []  # copies must outlive the launch
     rows = []
     counted = 0 if counts is None else _array.pointer(counts)  # where the next tensor's flips go
-    for call, own, result in zip(calls, made, results, strict=True):
-        rows.append(_row(call, own, result, counted, kept))
+    for call, result in zip(calls, results, strict=True):
+        rows.append(_row(call, result, counted, kept))
         counted += counted and 8 * call["sides"] * draw.probes
     scalars: tuple[Any, ...] = (draw.seed, draw.step, first["gamma"], first["norm"])
     if at.name == "_cuda":
@@ -158,6 +216,15 @@ def _run(
     return results
 
 
+def _maker(form: str, shape: tuple[int, ...], grid: Grid | None, kind: str) -> Callable[[], Any]:
+    """What makes a new result on the CPU."""
+    if form != "packed" or grid is None:
+        return _array.maker(shape, "float32" if form == "values" else "uint8", kind)
+    bits = grid.storage_bits
+    new = _array.maker(_check.packed_shape(shape, bits), "uint8", kind)
+    return lambda: Packed(new(), bits, shape)
+
+
 def _packs(at: _native.Place, call: dict[str, Any]) -> bool:
     """Whether the launcher packs this tensor: on a GPU bytes never hold codes of two tiles."""
     view: View = call["view"]
@@ -168,20 +235,15 @@ def _packs(at: _native.Place, call: dict[str, Any]) -> bool:
     return all(size % per_byte == 0 for size in (view.shape[-1], draw.offset, draw.row_pitch))
 
 
-def _row(
-    call: dict[str, Any], made: dict[str, Any], result: Any, counted: int, kept: list[Any]
-) -> tuple[int, ...]:
+def _row(call: dict[str, Any], result: Any, counted: int, kept: list[Any]) -> tuple[int, ...]:
     """The members of fogzo_tensor, csrc/include/fogzo/tensor.h."""
-    settled = made.get("row")
-    if settled is None:
-        settled = made["row"] = _settled(call["view"], call["draw"], call["grid"])
     return (
         _array.address(call["w"], kept),
         _array.address(call["grad"], kept),
         _array.address(call["scale"], kept),
         _array.pointer(result.data if isinstance(result, Packed) else result),
         0 if call["grid"] is None else counted,
-        *settled,
+        *_settled(call["view"], call["draw"], call["grid"]),
     )
 
 
@@ -197,19 +259,10 @@ def _settled(view: View, draw: Draw, grid: Grid | None) -> tuple[int, ...]:
     )
 
 
-def _output(
-    at: _native.Place, form: str, call: dict[str, Any], made: dict[str, Any], given: Any
-) -> Any:
+def _output(at: _native.Place, form: str, call: dict[str, Any], given: Any) -> Any:
     if given is not None:
         return given
     shape, kind = call["shape"], call["view"].kind
-    if form == "packed" and at.name == "_cpu":
-        bits = call["grid"].storage_bits
-        new = made.get("packed")
-        if new is None:
-            dims = _check.packed_shape(shape, bits)
-            new = made["packed"] = _array.maker(dims, "uint8", kind)
-        return Packed(new(), bits, shape)
     if form != "packed":
         return _array.empty(shape, "float32" if form == "values" else "uint8", kind, at.device)
     bits = call["grid"].storage_bits
@@ -218,7 +271,7 @@ def _output(
 
 
 def _packed(at: _native.Place, call: dict[str, Any], codes: Any, given: Packed | None) -> Packed:
-    result: Packed = _output(at, "packed", call, {}, given)
+    result: Packed = _output(at, "packed", call, given)
     shape = tuple(codes.shape)
     status = at.module.pack(
         _array.pointer(codes),

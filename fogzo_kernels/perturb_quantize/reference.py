@@ -80,9 +80,8 @@ def flips(base: Tensor, codes: Tensor, flipped: Tensor, capacity: int | None) ->
 
 
 def perturb_quantize_many(
-    calls: list[dict[str, Any]], made: Any, count_flips: bool
+    calls: list[dict[str, Any]], count_flips: bool
 ) -> tuple[list[Any], Tensor | None]:
-    """One after the other; made, which native backends keep things in, is left as it is."""
     results = [perturb_quantize(**call, count_flips=count_flips) for call in calls]
     counts = [count for _, count in results if count is not None]
     return [result for result, _ in results], torch.stack(counts) if count_flips else None

@@ -176,7 +176,7 @@ def perturb_quantize(out: tuple[Any, Any], count_flips: bool, **call: Any) -> tu
 
 
 def perturb_quantize_many(
-    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any], made: Any = None
+    calls: list[dict[str, Any]], count_flips: bool, out: tuple[list[Any], Any]
 ) -> tuple[list[Any], Any]:
     """One launch for all tensors of one grid, surrogate and kind of scale."""
     outs, counts = out

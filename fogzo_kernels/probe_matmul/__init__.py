@@ -94,15 +94,13 @@ def _plan(
     if isinstance(codes, Flips) or type(grid) is not Grid:
         return _checked(op, x, codes, scale, grid, bias, x_scale, out)
     key = (
-        _array.signature(x),
-        _array.signature(codes.data if packed else codes),
+        _array.signatures(x, codes.data if packed else codes, scale),
         (codes.bits, codes.shape) if packed else None,
-        _array.signature(scale),
         grid.kind,
         grid.bits,
-        _array.signature(bias),
-        _array.signature(x_scale),
-        _array.signature(out),
+        bias if bias is None else _array.signature(bias),
+        x_scale if x_scale is None else _array.signature(x_scale),
+        out if out is None else _array.signature(out),
     )
     return _PLANS.find(key, _checked, op, x, codes, scale, grid, bias, x_scale, out)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 from .._types import Grid, Packed
 
 
@@ -40,10 +40,16 @@ def quantize(w: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     (mid-tread); BitNet b1.58, arXiv 2402.17764 (ternary); BinaryConnect, arXiv 1511.00363 (sign).
     """
     op = "quantize"
-    v = _check.weight(op, w, scale, out=out)
-    _check.grid(op, grid)
-    _outputs.out(op, out, v.shape, "uint8")
-    _outputs.no_overlap(op, out, w=w, scale=scale)
+    given = out if out is None else _array.signature(out)
+    key = _array.signature(w), _array.signature(scale), given, grid
+    plan = _PLANS.find(key, _checked, op, w, scale, grid, out)
+    v = plan.view
+    if out is not None:
+        _outputs.written(op, out)
+        _outputs.no_overlap(op, out, w=w, scale=scale)
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        return _dispatch.run_prepared(op, launch, v.device, (scale,), out, w, scale)
     return _dispatch.call(
         op, v.kind, v.device, (), (scale,), out=out, w=w, scale=scale, grid=grid, view=v
     )
@@ -96,3 +102,19 @@ def dequantize(codes: Any, scale: Any, grid: Grid, *, out: Any = None) -> Any:
     return _dispatch.call(
         op, v.kind, v.device, (), (scale,), out=out, codes=codes, scale=scale, grid=grid, view=v
     )
+
+
+class _Plan(NamedTuple):
+    view: _check.View
+    launches: _dispatch.Launches
+
+
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _checked(op: str, w: Any, scale: Any, grid: Grid, out: Any) -> _Plan:
+    """Check all of quantize but the output's memory."""
+    v = _check.weight(op, w, scale, out=out)
+    _check.grid(op, grid)
+    _outputs.fits(op, out, v.shape, "uint8")
+    return _Plan(v, _dispatch.Launches(op, v, (), v, grid))

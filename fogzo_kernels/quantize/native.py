@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -14,13 +15,28 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def quantize_cpu(w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
-    return _quantize(_native.on_cpu(), w, scale, grid, view, out)
+def prepare_quantize(view: View, grid: Grid) -> Callable[..., Any]:
+    """The cpu launch of one weight."""
+    new = _array.maker(view.shape, "uint8", view.kind)
+    settled = *view.sizes, grid.number, grid.code_bits
+    return _native.one_output("quantize", view.kind, new, *settled)
 
 
 def quantize_cuda(w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
+    kept: list[Any] = []  # copies must outlive the launch
     with _native.on_cuda(w.device) as at:
-        return _quantize(at, w, scale, grid, view, out)
+        result = _array.empty(view.shape, "uint8", view.kind, at.device) if out is None else out
+        status = at.module.quantize(
+            _array.address(w, kept),
+            _array.address(scale, kept),
+            _array.pointer(result),
+            *view.sizes,
+            grid.number,
+            grid.code_bits,
+            at.last,
+        )
+        _native.raise_on("quantize", at.name, status)
+    return result
 
 
 def dequantize_cpu(codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
@@ -30,22 +46,6 @@ def dequantize_cpu(codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> 
 def dequantize_cuda(codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
     with _native.on_cuda(scale.device) as at:
         return _dequantize(at, codes, scale, grid, view, out)
-
-
-def _quantize(at: _native.Place, w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
-    w, scale = _array.contiguous(w), _array.contiguous(scale)
-    result = out if out is not None else _array.empty(view.shape, "uint8", view.kind, at.device)
-    status = at.module.quantize(
-        _array.pointer(w),
-        _array.pointer(scale),
-        _array.pointer(result),
-        *view.sizes,
-        grid.number,
-        grid.code_bits,
-        at.last,
-    )
-    _native.raise_on("quantize", at.name, status)
-    return result
 
 
 def _dequantize(at: _native.Place, codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:

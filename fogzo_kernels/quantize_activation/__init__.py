@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _array, _check, _dispatch, _outputs
+from .. import _array, _check, _dispatch, _outputs, _plans
 
 
 @_dispatch.operation
@@ -41,20 +41,38 @@ def quantize_activation(x: Any, bits: int = 8, *, out: Any = None) -> tuple[Any,
     """
     op = "quantize_activation"
     codes, x_scale = (None, None) if out is None else _check.sequence(op, "out", out, 2, "results")
-    v = _check.view(op, "x", x, **{"out[0]": codes, "out[1]": x_scale})
+    plan = _PLANS.find((_array.signature(x), bits, type(bits)), _checked, op, x, bits)
+    v = plan.view
+    if out is not None:
+        _check.view(op, "x", x, **{"out[0]": codes, "out[1]": x_scale})
+        _outputs.out(op, codes, v.shape, "int8", "out[0]")
+        _outputs.out(op, x_scale, v.shape[:-1], "float32", "out[1]")
+        _outputs.no_overlap(op, codes, "out[0]", x=x)
+        _outputs.no_overlap(op, x_scale, "out[1]", x=x, codes=codes)
+    launch = plan.launches[_dispatch.forced()]
+    result: tuple[Any, Any]
+    if launch is not None:
+        result = launch(x, codes, x_scale)
+        return result
+    given = None if out is None else (codes, x_scale)
+    result = _dispatch.call(op, v.kind, v.device, plan.case, out=given, x=x, bits=plan.bits)
+    return result
+
+
+class _Plan(NamedTuple):
+    view: _check.View
+    case: tuple[str]  # dtype of x
+    bits: int
+    launches: _dispatch.Launches
+
+
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _checked(op: str, x: Any, bits: int) -> _Plan:
+    """Check all but the outputs."""
+    v = _check.view(op, "x", x)
     _check.dtype(op, "x", x, "float32", "bfloat16")
     bits = _check.integer(op, "bits", bits, 1, 9, "an int in 1..8")
-    _outputs.out(op, codes, v.shape, "int8", "out[0]")
-    _outputs.out(op, x_scale, v.shape[:-1], "float32", "out[1]")
-    _outputs.no_overlap(op, codes, "out[0]", x=x)
-    _outputs.no_overlap(op, x_scale, "out[1]", x=x, codes=codes)
-    result: tuple[Any, Any] = _dispatch.call(
-        op,
-        v.kind,
-        v.device,
-        (_array.dtype_name(x),),
-        out=None if out is None else (codes, x_scale),
-        x=x,
-        bits=bits,
-    )
-    return result
+    case = (_array.dtype_name(x),)
+    return _Plan(v, case, bits, _dispatch.Launches(op, v, case, v, bits))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs, _surrogate
+from .. import _array, _check, _dispatch, _outputs, _plans, _surrogate
 
 
 @_dispatch.operation
@@ -39,26 +39,51 @@ def whitened_norm(
     op = "whitened_norm"
     grads = _check.sequence(op, "grads", grads, None)
     scales = _check.sequence(op, "scales", scales, len(grads), "grads")
+    key = (
+        *map(_array.signature, grads), *map(_array.signature, scales),
+        _plans.entries(surrogate), noise, out if out is None else _array.signature(out),
+    )  # fmt: skip
+    plan = _PLANS.find(key, _checked, op, grads, scales, surrogate, noise, out)
+    if out is not None:
+        _outputs.written(op, out)
+        _outputs.apart(op, {"out": out}, {f"grads[{i}]": g for i, g in enumerate(grads)})
+    v = plan.views[0]
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        return _dispatch.run_prepared(op, launch, v.device, scales, grads, scales, out)
+    return _dispatch.call(
+        op,
+        v.kind,
+        v.device,
+        (),
+        scales,
+        out=out,
+        grads=grads,
+        scales=scales,
+        surrogates=plan.surrogates,
+        noise=noise,
+        views=plan.views,
+    )
+
+
+class _Plan(NamedTuple):
+    views: list[_check.View]
+    surrogates: list[str]
+    launches: _dispatch.Launches
+
+
+_PLANS: _plans.Plans[_Plan] = _plans.Plans()
+
+
+def _checked(
+    op: str, grads: list[Any], scales: list[Any], surrogate: Any, noise: str, out: Any
+) -> _Plan:
+    """Check all but the output's memory."""
     surrogates = _check.each(op, "surrogate", surrogate, len(grads), "grads")
     for name in surrogates:
         _surrogate.check(op, name, noise)
     views = []
     for g, a in zip(grads, scales, strict=True):
         views.append(_check.weight(op, g, a, name="grads", first=grads[0], out=out))
-    _outputs.out(op, out, (), "float32")
-    if out is not None:
-        _outputs.apart(op, {"out": out}, {f"grads[{i}]": g for i, g in enumerate(grads)})
-    first = views[0]
-    return _dispatch.call(
-        op,
-        first.kind,
-        first.device,
-        (),
-        tuple(scales),
-        out=out,
-        grads=grads,
-        scales=scales,
-        surrogates=surrogates,
-        noise=noise,
-        views=views,
-    )
+    _outputs.fits(op, out, (), "float32")
+    return _Plan(views, surrogates, _dispatch.Launches(op, views[0], (), views, surrogates, noise))

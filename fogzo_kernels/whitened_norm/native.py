@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import _array, _native, _surrogate
@@ -12,30 +13,37 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None
 
 
-def whitened_norm_cpu(
-    grads: list[Any],
-    scales: list[Any],
-    surrogates: list[str],
-    noise: str,
-    views: list[View],
-    out: Any,
-) -> Any:
-    kept: list[Any] = []  # copies must outlive the launch
-    result = out if out is not None else _array.empty((), "float32", views[0].kind)
-    status = _native.cpu().whitened_norm(
-        [_array.address(g, kept) for g in grads],
-        [_array.address(a, kept) for a in scales],
-        [v.rows for v in views],
-        [v.cols for v in views],
-        [v.scale_rows for v in views],
-        [v.scale_cols for v in views],
+def prepare_whitened_norm(
+    views: list[View], surrogates: list[str], noise: str
+) -> Callable[..., Any]:
+    """The cpu launch of gradients with these views."""
+    launcher, kind = _native.cpu().whitened_norm, views[0].kind
+    address, pointer = _array.address_of(kind), _array.pointer_of(kind)
+    new = _array.maker((), "float32", kind)
+    settled = (
+        [view.rows for view in views],
+        [view.cols for view in views],
+        [view.scale_rows for view in views],
+        [view.scale_cols for view in views],
         [_surrogate.number(name) for name in surrogates],
         _surrogate.noise_number(noise),
-        _array.pointer(result),
-        _array.threads(),
     )
-    _native.raise_on("whitened_norm", "_cpu", status)
-    return result
+
+    def launch(grads: list[Any], scales: list[Any], out: Any) -> Any:
+        kept: list[Any] = []  # copies must outlive the launch
+        result = new() if out is None else out
+        status = launcher(
+            [address(grad, kept) for grad in grads],
+            [address(scale, kept) for scale in scales],
+            *settled,
+            pointer(result),
+            _array.threads(),
+        )
+        if status:
+            _native.raise_on("whitened_norm", "_cpu", status)
+        return result
+
+    return launch
 
 
 def whitened_norm_cuda(
