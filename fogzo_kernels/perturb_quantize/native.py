@@ -8,7 +8,8 @@ from typing import Any
 
 from .. import _array, _check, _native, _surrogate
 from .._check import Draw, View
-from .._types import Flips, Grid, Packed
+from .._types import Grid, Packed
+from .native_flips import find_flips
 
 FORM_NUMBERS = {"values": 0, "codes": 1, "packed": 2}
 NO_GRID = 4
@@ -210,7 +211,8 @@ def _run(
         most: list[Any] = [None] * len(calls)
         if None in outs or first["view"].device == "cpu":  # else nothing is read back
             most = counts.reshape(len(calls), -1).tolist()
-        return [_flips(at, *columns) for columns in zip(calls, results, most, outs, strict=True)]
+        parts = zip(calls, results, most, outs, strict=True)
+        return [find_flips(at, *columns) for columns in parts]
     if not whole:
         return [_packed(at, *columns) for columns in zip(calls, results, outs, strict=True)]
     return results
@@ -283,59 +285,3 @@ def _packed(at: _native.Place, call: dict[str, Any], codes: Any, given: Packed |
     )
     _native.raise_on("perturb_quantize", at.name, status)
     return result
-
-
-def _flips(
-    at: _native.Place,
-    call: dict[str, Any],
-    codes: Any,
-    counts: list[int] | None,
-    given: Flips | None,
-) -> Flips:
-    view: View = call["view"]
-    most = max(counts or [0])
-    room = most if given is None else given.index.shape[1]
-    if most > room and (given is None or view.device == "cpu"):
-        _check.fail("perturb_quantize", "out", f"has room for {room} flips", f"{most}")
-    sides = codes.shape[0]
-    result = given or Flips(
-        _array.empty(view.shape, "uint8", view.kind, at.device),
-        _array.empty((sides, room), "int64", view.kind, at.device),
-        _array.empty((sides, room), "uint8", view.kind, at.device),
-        _array.empty((sides,), "int64", view.kind, at.device),
-    )
-    _quantize_base(at, call, result.base)
-    workspace: tuple[int, ...] = ()
-    if at.name == "_cuda":
-        size = at.module.find_flips_workspace(sides, prod(view.shape))
-        parts = _native.workspace(at, size)
-        workspace = (_array.pointer(parts), size)
-    status = at.module.find_flips(
-        _array.pointer(result.base),
-        _array.pointer(codes),
-        _array.pointer(result.index),
-        _array.pointer(result.code),
-        _array.pointer(result.count),
-        *workspace,
-        sides,
-        prod(view.shape),
-        room,
-        at.last,
-    )
-    _native.raise_on("perturb_quantize", at.name, status)
-    return result
-
-
-def _quantize_base(at: _native.Place, call: dict[str, Any], base: Any) -> None:
-    w, scale = _array.contiguous(call["w"]), _array.contiguous(call["scale"])
-    view, grid = call["view"], call["grid"]
-    status = at.module.quantize(
-        _array.pointer(w),
-        _array.pointer(scale),
-        _array.pointer(base),
-        *view.sizes,
-        grid.number,
-        grid.code_bits,
-        at.last,
-    )
-    _native.raise_on("perturb_quantize", at.name, status)
