@@ -81,11 +81,11 @@ def common_kind(op: str, **arrays: object) -> str:
 
 
 def signature(array: Array) -> tuple[Any, ...] | None:
-    """All that a check of kind, dtype, shape and device reads of an array, to be compared."""
+    """All that checks of kind, dtype, shape, device and layout read of an array, to be compared."""
     cls = type(array)
     this = KINDS[cls] if cls in KINDS else kind(array)
     if this == "torch":
-        return array.dtype, array.shape, array.is_cpu or array.device
+        return array.dtype, array.shape, array.is_cpu or array.device, array.layout
     if this == "numpy":
         return array.dtype, array.shape
     return None if array is None else (cls,)
@@ -95,10 +95,16 @@ def signatures(a: Array, b: Array, c: Array) -> tuple[Any, ...]:
     """``signature`` of three arrays: flat where all are torch tensors, which is the quickest."""
     if KINDS.get(type(a)) == KINDS.get(type(b)) == KINDS.get(type(c)) == "torch":
         return (
-            a.dtype, a.shape, a.is_cpu or a.device, b.dtype, b.shape, b.is_cpu or b.device,
-            c.dtype, c.shape, c.is_cpu or c.device,
+            a.dtype, a.shape, a.is_cpu or a.device, a.layout,
+            b.dtype, b.shape, b.is_cpu or b.device, b.layout,
+            c.dtype, c.shape, c.is_cpu or c.device, c.layout,
         )  # fmt: skip
     return signature(a), signature(b), signature(c)
+
+
+def is_strided(tensor: Array) -> bool:
+    """Whether a tensor's elements have addresses: it is neither sparse nor jagged."""
+    return bool(tensor.layout is sys.modules["torch"].strided)
 
 
 def dtype_name(array: Array) -> str:

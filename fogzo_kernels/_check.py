@@ -109,7 +109,9 @@ def _place(op: str, name: str, array: Any, others: dict[str, Any]) -> tuple[str,
     if kind != "torch":
         return kind, "cpu"
     device = array.device
-    for argument, other in given.items():
+    for argument, other in {name: array, **given}.items():
+        if not _array.is_strided(other):
+            fail(op, argument, f"has the layout {other.layout}", "torch.strided", TypeError)
         if other.device != device:
             fail(op, argument, f"is on {other.device}", f"{device}, where {name} is")
     return kind, device.type

@@ -38,6 +38,8 @@ OTHERS = [
     {"noise": {}},
     {"w": W.double()},
     {"w": W.numpy()},
+    {"w": W.to_sparse()},
+    {"scale": SCALE.to_sparse()},
     {"scale": torch.ones(3, 1)},
     {"scale": torch.zeros(2, 1)},
     {"row_pitch": 7},
@@ -60,8 +62,9 @@ def test_what_is_refused_first_is_refused_later(call, given):
 @pytest.mark.parametrize(
     "given",
     [{"limit": float("nan")}, {"limit": 0.0}, {"limit": "1"}, {"limit": [1.0]}, {"surrogate": {}},
-     {"surrogate": "trust", "limit": 1.0}, {"w": W.double()}, {"scale": torch.zeros(2, 1)},
-     {"out": W}, {"out": torch.ones(2, 8, dtype=torch.float64)}, {"out": torch.ones(8, 2).T}],
+     {"surrogate": "trust", "limit": 1.0}, {"w": W.double()}, {"w": W.to_sparse()},
+     {"scale": torch.zeros(2, 1)}, {"out": W}, {"out": torch.ones(2, 8, dtype=torch.float64)},
+     {"out": torch.ones(8, 2).T}],
     ids=str,
 )  # fmt: skip
 def test_a_gradient_that_is_refused_first_is_refused_later(given):
