@@ -118,6 +118,19 @@ def on_cuda(device: Any) -> Iterator[Place]:
         yield Place("_cuda", cuda, int(torch.cuda.current_stream(device).cuda_stream), device)
 
 
+def one_output_cuda(
+    op: str, out: Any, shape: tuple[int, ...], dtype: str, inputs: tuple[Any, ...], *settled: Any
+) -> Any:
+    """A cuda launch whose launcher takes inputs, the output, settled, the stream."""
+    kept: list[Any] = []  # copies must outlive the launch
+    with on_cuda(inputs[0].device) as at:
+        result = _array.empty(shape, dtype, "torch", at.device) if out is None else out
+        addresses = [_array.address(array, kept) for array in inputs]
+        status = getattr(at.module, op)(*addresses, _array.pointer(result), *settled, at.last)
+        raise_on(op, at.name, status)
+    return result
+
+
 def workspace(at: Place, size: int) -> Any:
     """So many bytes on a place's device, for the length of a launch."""
     return _array.empty((size,), "uint8", "torch", at.device)

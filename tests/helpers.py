@@ -162,3 +162,14 @@ def multiply(x: Any, values: Any, layer: Any) -> Any:
         return torch.nn.functional.linear(x, values, layer.bias)
     codes = fk.quantize(values, layer.scale, layer.grid)  # values of the grid: exactly theirs
     return fk.probe_matmul(x, codes, layer.scale, layer.grid, layer.bias)[0]
+
+
+def assert_another_backend_refuses(call: Any) -> None:
+    """What a call keeps for the next serves its own backend alone."""
+    absent = [name for name in ("triton", "cuda") if fk.why_not(name) is not None]
+    if not absent:
+        pytest.skip("no backend is refused here")
+    call()
+    with fk.use_backend(absent[0]):
+        assert refused(call)
+    call()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import assert_another_backend_refuses
 
 import fogzo_kernels as fk
 
@@ -163,13 +164,7 @@ def test_a_number_in_an_array_is_read_in_every_call(call):
 
 @pytest.mark.parametrize("call", [perturb, assemble])
 def test_a_plan_is_not_bound_to_the_backend_that_ran_it_first(call):
-    refused = [name for name in ("triton", "cuda") if fk.why_not(name) is not None]
-    if not refused:
-        pytest.skip("no backend is refused here")
-    call()
-    with fk.use_backend(refused[0]), pytest.raises(RuntimeError, match="no backend takes this"):
-        call()
-    call()
+    assert_another_backend_refuses(call)
 
 
 def test_flips_are_counted_for_the_tensors_that_are_rounded():

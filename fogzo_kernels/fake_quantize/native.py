@@ -67,20 +67,9 @@ def prepare_fake_quantize_backward(
 
 
 def fake_quantize_cuda(w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
-    kept: list[Any] = []  # copies must outlive the launch
-    with _native.on_cuda(w.device) as at:
-        result = _array.empty(view.shape, "float32", view.kind, at.device) if out is None else out
-        status = at.module.fake_quantize(
-            _array.address(w, kept),
-            _array.address(scale, kept),
-            _array.pointer(result),
-            *view.sizes,
-            grid.number,
-            grid.code_bits,
-            at.last,
-        )
-        _native.raise_on("fake_quantize", at.name, status)
-    return result
+    settled = *view.sizes, grid.number, grid.code_bits
+    given = "fake_quantize", out, view.shape, "float32", (w, scale)
+    return _native.one_output_cuda(*given, *settled)
 
 
 def fake_quantize_backward_cuda(

@@ -22,17 +22,6 @@ def prepare_hadamard(view: View, block: int) -> Callable[..., Any]:
 
 
 def hadamard_cuda(x: Any, block: int, out: Any) -> Any:
-    kept: list[Any] = []  # copies must outlive the launch
     shape = tuple(x.shape)
-    with _native.on_cuda(x.device) as at:
-        result = _array.empty(shape, "float32", "torch", at.device) if out is None else out
-        status = at.module.hadamard(
-            _array.address(x, kept),
-            _array.pointer(result),
-            prod(shape[:-1]),
-            shape[-1],
-            block,
-            at.last,
-        )
-        _native.raise_on("hadamard", at.name, status)
-    return result
+    settled = prod(shape[:-1]), shape[-1], block
+    return _native.one_output_cuda("hadamard", out, shape, "float32", (x,), *settled)

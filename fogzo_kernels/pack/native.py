@@ -32,22 +32,11 @@ def prepare_pack(view: View, bits: int) -> Callable[..., Packed]:
 
 
 def pack_cuda(codes: Any, bits: int, out: Packed | None) -> Packed:
-    kept: list[Any] = []  # copies must outlive the launch
     shape = tuple(codes.shape)
-    with _native.on_cuda(codes.device) as at:
-        if out is None:
-            dims = _check.packed_shape(shape, bits)
-            out = Packed(_array.empty(dims, "uint8", "torch", at.device), bits, shape)
-        status = at.module.pack(
-            _array.address(codes, kept),
-            _array.pointer(out.data),
-            prod(shape[:-1]),
-            shape[-1],
-            bits,
-            at.last,
-        )
-        _native.raise_on("pack", at.name, status)
-    return out
+    dims, data = _check.packed_shape(shape, bits), None if out is None else out.data
+    settled = prod(shape[:-1]), shape[-1], bits
+    data = _native.one_output_cuda("pack", data, dims, "uint8", (codes,), *settled)
+    return Packed(data, bits, shape) if out is None else out
 
 
 def unpack_cpu(packed: Packed, out: Any) -> Any:

@@ -23,20 +23,8 @@ def prepare_quantize(view: View, grid: Grid) -> Callable[..., Any]:
 
 
 def quantize_cuda(w: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
-    kept: list[Any] = []  # copies must outlive the launch
-    with _native.on_cuda(w.device) as at:
-        result = _array.empty(view.shape, "uint8", view.kind, at.device) if out is None else out
-        status = at.module.quantize(
-            _array.address(w, kept),
-            _array.address(scale, kept),
-            _array.pointer(result),
-            *view.sizes,
-            grid.number,
-            grid.code_bits,
-            at.last,
-        )
-        _native.raise_on("quantize", at.name, status)
-    return result
+    settled = *view.sizes, grid.number, grid.code_bits
+    return _native.one_output_cuda("quantize", out, view.shape, "uint8", (w, scale), *settled)
 
 
 def dequantize_cpu(codes: Any, scale: Any, grid: Grid, view: View, out: Any) -> Any:
