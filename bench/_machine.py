@@ -38,6 +38,12 @@ def _commit() -> tuple[str | None, bool | None]:
     )
 
 
+def _published(word: str) -> str:
+    """A word of a command line without the folders of this machine."""
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}{Path(value).name}" if Path(value).is_absolute() else word
+
+
 def origin(threads: int, command: list[str]) -> dict[str, Any]:
     """The part of a row that reproduces it."""
     commit, dirty = _commit()
@@ -53,6 +59,6 @@ def origin(threads: int, command: list[str]) -> dict[str, Any]:
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "versions": versions(),
         "threads": threads,
-        "command": " ".join(["fogzo", *command]),
+        "command": " ".join(["fogzo", *map(_published, command)]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -103,6 +103,14 @@ def test_ours_are_named_by_backend_or_estimator() -> None:
     assert _report.ours_among([*names, "copy", "read", "eager", "cpu.py", "torch"]) == names
 
 
+@pytest.mark.parametrize(
+    "words", [["--json", "/home/me/rows.jsonl"], ["--json=/home/me/rows.jsonl"]]
+)
+def test_row_names_no_folder_of_its_machine(words: list[str]) -> None:
+    command = result(1.0).row(1, ["bench", "step", *words])["command"]
+    assert command == "fogzo bench step " + " ".join(words).replace("/home/me/", "")
+
+
 def test_row_reproduces_the_measurement(tmp_path: Path) -> None:
     row = result(1.0).row(1, ["bench", "step", "--threads", "1"])
     for name in ("op", "shape", "commit", "dirty", "cpu", "load", "versions", "threads", "time"):
