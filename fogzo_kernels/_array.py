@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _errors
-from ._types import Flips, Packed
 
 Array = Any
 _DTYPE_NAMES: dict[Any, str] = {}
@@ -277,44 +276,6 @@ def threads() -> int:
     return int(torch.get_num_threads()) if torch is not None and not _FORKED else 1
 
 
-def to_torch(value: Any) -> Any:
-    """Arrays inside ``value`` (lists, dicts, Packed, Flips) as tensors that share their memory."""
-    return _map(value, _tensor)
-
-
-def dense(value: Any) -> Any:
-    """Tensors inside ``value`` in row-major order; torch keeps the order of a transposed input."""
-    return _map(value, lambda a: a.contiguous())
-
-
-def to_numpy(value: Any) -> Any:
-    return _map(value, lambda a: a.numpy() if kind(a) == "torch" else a)
-
-
-def _tensor(array: Array) -> Any:
-    if kind(array) != "numpy":
-        return array
-    import torch
-
-    size, flags = array.itemsize, array.flags
-    strange = any(stride < 0 or stride % size for stride in array.strides)
-    if strange or not (flags.writeable and flags.aligned):
-        array = array.copy()
-    return torch.from_numpy(array)
-
-
-def _map(value: Any, one: Any) -> Any:
-    if isinstance(value, Packed):
-        return Packed(one(value.data), value.bits, value.shape)
-    if isinstance(value, Flips):
-        return Flips(*(one(a) for a in (value.base, value.index, value.code, value.count)))
-    if isinstance(value, (list, tuple)):
-        return type(value)(_map(item, one) for item in value)
-    if isinstance(value, dict):
-        return {name: _map(item, one) for name, item in value.items()}
-    return one(value) if kind(value) is not None else value
-
-
 def extent(array: Array) -> tuple[int, int]:
     """First and one-past-last byte address that the array may touch; (0, 0) where it is empty."""
     if KINDS.get(type(array)) == "torch" and array.is_contiguous():
@@ -332,27 +293,6 @@ def extent(array: Array) -> tuple[int, int]:
     return start + sum(s for s in spans if s < 0), start + sum(s for s in spans if s > 0) + size
 
 
-def store(result: Any, out: Any) -> None:
-    """Copy a reference result into those parts of the caller's output that are given."""
-    if isinstance(out, Packed):
-        out.data.copy_(result.data)
-    elif isinstance(out, Flips):
-        for name in ("base", "index", "code", "count"):
-            getattr(out, name).copy_(getattr(result, name))
-    elif isinstance(out, (list, tuple)):
-        for one, into in zip(result, out, strict=True):
-            store(one, into)
-    elif out is not None:
-        out.copy_(result)
-
-
-def prefer(given: Any, result: Any) -> Any:
-    """The caller's own outputs where given, else the new arrays."""
-    if isinstance(given, (list, tuple)):
-        return type(given)(prefer(one, new) for one, new in zip(given, result, strict=True))
-    return result if given is None else given
-
-
 def device(array: Array) -> Any:
     """What ``empty`` takes as device."""
     return "cpu" if kind(array) == "numpy" else array.device
@@ -363,8 +303,3 @@ def float32(array: Array) -> Array:
     if dtype_name(array) == "float32":
         return array
     return array.astype("float32") if kind(array) == "numpy" else array.float()
-
-
-def data_bytes(array: Array) -> bytes:
-    """The bytes of a uint8 array in row-major order."""
-    return bytes(array.reshape(-1).tolist())

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from . import _ahead, _array, _check, _native
+from . import _ahead, _array, _check, _convert, _native
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,17 +126,17 @@ def call(
         raise refused
     _check_values(op, device, scales)
     if kind == "numpy":
-        kwargs = {name: _array.to_torch(value) for name, value in kwargs.items()}
+        kwargs = {name: _convert.to_torch(value) for name, value in kwargs.items()}
     import torch
 
     with torch.no_grad():
         if backend != "reference":
             return function(**kwargs, out=out)
         result = function(**kwargs)
-        result = _array.dense(result)
+        result = _convert.dense(result)
         if out is not None:
-            _array.store(result, _array.to_torch(out))
-    return _array.prefer(out, _array.to_numpy(result) if kind == "numpy" else result)
+            _convert.store(result, _convert.to_torch(out))
+    return _convert.prefer(out, _convert.to_numpy(result) if kind == "numpy" else result)
 
 
 class Launches(dict[str, Callable[..., Any] | None]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _array, _dispatch
+from . import _array, _convert, _dispatch
 from ._surrogate import NOISES
 from ._types import Grid
 from .noise import noise
@@ -53,7 +53,7 @@ def digest(backend: str | None = None) -> str:
     value = 0xCBF29CE484222325
     with _dispatch.use_backend(backend or _dispatch.forced()):
         for codes in _cases():
-            for byte in _array.data_bytes(codes):
+            for byte in _convert.data_bytes(codes):
                 value = (value ^ byte) * 0x100000001B3 % 2**64
     return f"{value:016x}"
 

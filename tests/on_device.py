@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fogzo_kernels as fk
-from fogzo_kernels import _array, _dispatch
+from fogzo_kernels import _array, _convert, _dispatch
 
 OUTPUTS = ("out", "outs", "flip_count", "flip_counts")
 
@@ -27,16 +27,16 @@ def _travel(function: Any, device: str, *args: Any, **named: Any) -> Any:
     def there(array: Any) -> Any:
         if id(array) not in moved:
             kinds.add(_array.kind(array))
-            moved[id(array)] = array, _array.to_torch(array).to(device)
+            moved[id(array)] = array, _convert.to_torch(array).to(device)
         return moved[id(array)][1]
 
     given = named.get("out")
-    args, named = _array._map(args, there), _array._map(named, there)
+    args, named = _convert.each(args, there), _convert.each(named, there)
     if function.__name__ == "noise" and named.get("out") is None:
         named["device"] = device
     result = function(*args, **named)
     for name in OUTPUTS:
-        _array._map(named.get(name), lambda array: back(array, moved))
+        _convert.each(named.get(name), lambda array: back(array, moved))
     if given is not None and result is named["out"]:
         return given
     here = {id(there): here for here, there in moved.values()}
@@ -46,12 +46,12 @@ def _travel(function: Any, device: str, *args: Any, **named: Any) -> Any:
             return here[id(array)]
         return array.cpu().numpy() if kinds == {"numpy"} else array.cpu()
 
-    return _array._map(result, home)
+    return _convert.each(result, home)
 
 
 def back(array: torch.Tensor, moved: dict[int, tuple[Any, Any]]) -> torch.Tensor:
     """Copy an output into the array that the test holds."""
     for here, there in moved.values():
         if there is array and here is not there:
-            _array.to_torch(here).copy_(there)
+            _convert.to_torch(here).copy_(there)
     return array

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .. import _ahead, _array, _check, _native
+from .. import _ahead, _array, _check, _convert, _native
 from .._check import View
 from .._types import Flips, Grid, Packed
 
@@ -131,7 +131,7 @@ def _flips_result(
     if dtype != "bfloat16":
         return result
     rounded = _array.empty(shape, dtype, view.kind) if out is None else out
-    _array.store(result, rounded)
+    _convert.store(result, rounded)
     return rounded
 
 
