@@ -103,9 +103,11 @@ def test_native_touches_pointers_and_sizes(stem):
     if not paths:
         pytest.skip(f"{stem} has no native kernel")
     shared = (
-        "_native", "_array", "_check", "_surrogate", "_scale", "_types", "_tables", "_ahead"
+        "_native", "_array", "_convert", "_check", "_surrogate", "_scale", "_types", "_tables",
+        "_ahead",
     )  # fmt: skip
-    names = [*(f"fogzo_kernels.{name}" for name in shared), f"fogzo_kernels.{stem}.native_flips"]
+    names = [f"fogzo_kernels.{name}" for name in shared]
+    names += [f"fogzo_kernels.{stem}.{name}" for name in ("native_flips", "native_plans")]
     for path in paths:
         assert outside(imports(path, top_only=True), *names) == []
         assert touches(imports(path), "numpy", "triton", "torch.nn", "torch.autograd") == []
