@@ -257,3 +257,31 @@ def test_flips_out_of_range_are_refused_by_the_binding():
         )  # fmt: skip
         assert status != 0
     assert (y == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ({"size": 10}, "workspace is too small"),
+        ({"x_type": 7}, "x_type has an unknown number"),
+        ({"stored_bits": 3}, "bits is out of range"),
+    ],
+)
+def test_the_binding_names_what_is_wrong(broken, says):
+    x, codes = torch.zeros((4, 8), dtype=torch.int8), torch.zeros((4, 2), dtype=torch.uint8)
+    x_scale, scale, y = torch.ones(4), torch.ones(1), torch.full((4, 4), 7.0)
+    memory = torch.zeros(1 << 16, dtype=torch.uint8)
+    numbers = {"size": memory.numel(), "stored_bits": 2, "x_type": 2} | broken
+    status = cpu.probe_matmul(
+        *(a.data_ptr() for a in (x, x_scale, codes, scale)), 0, y.data_ptr(), memory.data_ptr(),
+        numbers["size"], 1, 1, 4, 4, 8, 1, 1, 2, 2, numbers["stored_bits"], numbers["x_type"], 1,
+    )  # fmt: skip
+    assert cpu.status_text(status).startswith(says)
+    assert (y == 7).all()
+
+
+@pytest.mark.parametrize("sizes", [(0, 0, 2**63 - 1, 1), (4, 4, 8, 2**60), (0, 0, 2**62, 2**62)])
+def test_no_size_of_a_workspace_overflows(sizes):
+    for x_type in (0, 1, 2):
+        assert cpu.probe_matmul_workspace(1, 1, *sizes, x_type, 2, 1) == 0
+        assert cpu.probe_matmul_flips_workspace(1, *sizes, x_type, 1) == 0

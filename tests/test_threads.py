@@ -65,3 +65,32 @@ def test_threads_change_no_bit():
                 assert_same(got, want[name], f"{name} on {threads} threads")
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_flush_of_subnormals_that_torch_was_told_changes_no_bit():
+    """It holds for the thread that calls alone, so results would depend on the threads."""
+    before = torch.get_num_threads()
+    grad = torch.full((200, 2048), 1e-39)
+    codes = torch.ones((64, 2048), dtype=torch.uint8)
+
+    def made():
+        unit = {"gamma": 0.0, "norm": 1.0, "seed": 1, "step": 1, "tensor": 0}
+        estimate = fk.assemble_gradient(grad, torch.ones(()), torch.ones(1), "clipped", **unit)
+        return estimate, fk.probe_matmul(grad, codes, torch.ones(()), GRID)
+
+    try:
+        torch.set_num_threads(1)
+        want = made()
+        assert want[0].all() and want[1].all()
+        assert torch.set_flush_denormal(True)
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            got = made()
+            assert torch.tensor(1e-39) * 1.0 == 0  # the caller's own mode is as it was
+            torch.set_flush_denormal(False)  # a comparison may flush too
+            for one, other in zip(got, want, strict=True):
+                assert_same(one, other, f"{threads} threads")
+            torch.set_flush_denormal(True)
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)

@@ -85,7 +85,7 @@ extern "C" int64_t fogzo_cpu_probe_matmul_workspace(int64_t x_sides, int64_t cod
     // Whatever the grid and the instruction set, no more is needed than with two bytes a number.
     const Sizes z = make_sizes(x_sides, code_sides, rows, weight, x_type, stored_bits,
                                stored_bits == 8 ? Form::kPairs : Form::kCodes, threads);
-    if (check_sizes(z) != FOGZO_OK || scale_cols < 1 || cols == 0) {
+    if (check_sizes(z) != FOGZO_OK || scale_cols < 1 || scale_cols > cols) {
         return 0;
     }
     return make_workspace(z, 0).bytes + 63;
@@ -135,7 +135,7 @@ extern "C" int fogzo_cpu_probe_matmul(const void* x, const float* x_scale, const
         z.form = wide_form(z, codes, code_mask(grid), matmul);
     }
     if (workspace_bytes < make_workspace(z, 0).bytes + 63) {
-        return FOGZO_BAD_SIZE;
+        return FOGZO_BAD_WORKSPACE;
     }
     const uintptr_t base = (reinterpret_cast<uintptr_t>(workspace) + 63) & ~uintptr_t(63);
     multiply({z, x, x_scale, codes, bias, y, grid, make_workspace(z, base), matmul});

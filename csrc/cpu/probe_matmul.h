@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "fogzo/grid.h"
+#include "fogzo/macros.h"
 
 namespace fogzo {
 
@@ -19,8 +20,8 @@ enum class Form {
     kPairs,  // two bytes each: codes and x, of which products of pairs are taken (see XSums)
 };
 
-constexpr int number_bytes(Form form) { return form == Form::kPairs ? 2 : 1; }
-constexpr int middle_of(int mask) { return (mask + 1) / 2; }
+FOGZO_FN constexpr int number_bytes(Form form) { return form == Form::kPairs ? 2 : 1; }
+FOGZO_FN constexpr int middle_of(int mask) { return (mask + 1) / 2; }
 
 // A run of k inside one scale group. For int8 it begins at a word of its own, padded with zeros.
 struct Stretch {
@@ -84,7 +85,6 @@ struct XSums {
 };
 
 struct MatmulKernels {
-    const char* name;
     // Form::kCodes takes codes up to this.
     int most_narrow_code;
     // Whether the first `count` codes at a row, one a byte, suit Form::kFours; unused where 255 is narrow.

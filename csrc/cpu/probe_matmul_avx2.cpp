@@ -216,7 +216,7 @@ float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes) {
     return a;
 }
 
-const MatmulKernels kAvx2Matmul = {"avx2",    kMostNarrowCode,  fours_fit_avx2, int8_panel_avx2, pack_int8_avx2,
-                                   int8_tile, float_panel_avx2, float_tile_fma, add_column_avx2, quantize_row_avx2};
+const MatmulKernels kAvx2Matmul = {kMostNarrowCode,  fours_fit_avx2, int8_panel_avx2, pack_int8_avx2,   int8_tile,
+                                   float_panel_avx2, float_tile_fma, add_column_avx2, quantize_row_avx2};
 
 }  // namespace fogzo

@@ -58,7 +58,7 @@ struct Correction {
     int x_type;
 };
 
-// columns [K, kLanes]: rows m0 .. m0 + count - 1 of one side of x, transposed, zeros behind them.
+// columns [K, kColumn]: rows m0 .. m0 + count - 1 of one side of x, transposed, zeros behind them.
 template <class T> void transpose(const T* x, int64_t k_all, int count, float* columns) {
     constexpr int64_t block = 16;  // whose part of columns stays in the first cache
     for (int64_t k0 = 0; k0 < k_all; k0 += block) {
@@ -151,7 +151,7 @@ extern "C" int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale,
     int64_t size = 0;
     int64_t total = 0;
     if (x_type != kFloat32 && x_type != kInt8) {
-        return FOGZO_BAD_FORM;
+        return FOGZO_BAD_TYPE;
     }
     if (out_cols < 0 || cols < 0 || rows < 0 || __builtin_mul_overflow(out_cols, cols, &size) ||
         (x_sides != 1 && x_sides != sides)) {
@@ -171,7 +171,7 @@ extern "C" int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale,
     const int64_t needed =
         fogzo_cpu_probe_matmul_flips_workspace(x_sides, rows, out_cols, cols, scale_cols, x_type, threads);
     if (needed > 0 && (workspace == nullptr || workspace_bytes < needed)) {
-        return workspace == nullptr ? FOGZO_NULL_POINTER : FOGZO_BAD_SIZE;
+        return workspace == nullptr ? FOGZO_NULL_POINTER : FOGZO_BAD_WORKSPACE;
     }
     if (sides == 0) {
         return FOGZO_OK;

@@ -16,7 +16,6 @@ constexpr int64_t kInt8Rows = 256;      // rows of x that meet one panel
 constexpr int64_t kFloatRows = 240;
 constexpr int64_t kTaskPanels = 8;
 constexpr int64_t kRowsWorthReading = 8;  // of x: with fewer, reading codes first costs what fours save
-constexpr int kMostThreads = 1024;
 
 struct Sizes {
     int64_t x_sides;
@@ -137,13 +136,13 @@ inline int check_sizes(const Sizes& z) {
     }
     if (__builtin_mul_overflow(z.sides(), z.rows, &n) || __builtin_mul_overflow(n, z.weight.rows, &n) || n > limit ||
         __builtin_mul_overflow(z.code_sides, z.weight.rows, &n) || __builtin_mul_overflow(n, z.weight.cols, &n) ||
-        n > limit || z.rows > limit || z.weight.rows > limit) {
+        n > limit || z.rows > limit || z.weight.rows > limit || z.weight.cols > limit) {
         return FOGZO_BAD_SIZE;
     }
     if (z.x_type < kFloat32 || z.x_type > kInt8) {
-        return FOGZO_BAD_FORM;
+        return FOGZO_BAD_TYPE;
     }
-    return z.bits == 1 || z.bits == 2 || z.bits == 4 || z.bits == 8 ? FOGZO_OK : FOGZO_BAD_GRID;
+    return z.bits == 1 || z.bits == 2 || z.bits == 4 || z.bits == 8 ? FOGZO_OK : FOGZO_BAD_BITS;
 }
 
 inline void make_runs(const Sizes& z, Stretch* runs) {
@@ -171,13 +170,18 @@ template <class Body> void each_index(int64_t count, int threads, Body body) {
     const int team = static_cast<int>(threads < count ? threads : count);
 #if defined(_OPENMP)
     if (team > 1) {
-#pragma omp parallel for num_threads(team) schedule(static)
-        for (int64_t i = 0; i < count; ++i) {
-            body(i, omp_get_thread_num());
+#pragma omp parallel num_threads(team)
+        {
+            const FloatMode mode;
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < count; ++i) {
+                body(i, omp_get_thread_num());
+            }
         }
         return;
     }
 #endif
+    const FloatMode mode;
     for (int64_t i = 0; i < count; ++i) {
         body(i, 0);
     }

@@ -136,7 +136,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
 
 }  // namespace
 
-const MatmulKernels kScalarMatmul = {"scalar",  255,         nullptr,    int8_panel, pack_int8,
-                                     int8_tile, float_panel, float_tile, add_column, quantize_row};
+const MatmulKernels kScalarMatmul = {255,         nullptr,    int8_panel, pack_int8,   int8_tile,
+                                     float_panel, float_tile, add_column, quantize_row};
 
 }  // namespace fogzo

@@ -24,12 +24,13 @@ void prefetch(const MatmulCall& c, const CodeRows& rows) {
     }
 }
 
-void fill_scales(const MatmulCall& c, int64_t n0, float factor, const Scratch& s) {
+// Of groups first .. last - 1.
+void fill_scales(const MatmulCall& c, int64_t n0, float factor, int64_t first, int64_t last, const Scratch& s) {
     const View& v = c.z.weight;
     for (int i = 0; i < kPanel; ++i) {
         const int64_t n = n0 + i < v.rows ? n0 + i : v.rows - 1;
         s.bias[i] = c.bias != nullptr ? c.bias[n] : 0.0f;
-        for (int64_t g = 0; g < v.scale_cols; ++g) {
+        for (int64_t g = first; g < last; ++g) {
             s.scales[g * kPanel + i] = factor * v.scale[(v.scale_rows > 1 ? n : 0) * v.scale_cols + g];
         }
     }
@@ -37,7 +38,7 @@ void fill_scales(const MatmulCall& c, int64_t n0, float factor, const Scratch& s
 
 void int8_task(const MatmulCall& c, const MatmulTask& t, const Scratch& s) {
     const int64_t n_all = c.z.weight.rows;
-    const int mask = code_mask(c.grid) & ((1 << c.z.bits) - 1);
+    const int mask = code_mask(c.grid);
     const int64_t x_row = (c.z.x_sides > 1 ? t.side : 0) * c.z.rows + t.m0;
     Int8Tile tile = {};
     tile.x = c.w.packed + x_row * c.w.pitch;
@@ -59,7 +60,7 @@ void int8_task(const MatmulCall& c, const MatmulTask& t, const Scratch& s) {
     for (int64_t panel = t.first_panel; panel < t.last_panel; ++panel) {
         const int64_t n0 = panel * kPanel;
         const CodeRows rows = code_rows(c, t.side, n0);
-        fill_scales(c, n0, 0.5f, s);
+        fill_scales(c, n0, 0.5f, 0, c.z.weight.scale_cols, s);
         tile.valid = static_cast<int>(n_all - n0 < kPanel ? n_all - n0 : kPanel);
         tile.y = static_cast<float*>(c.y) + (t.side * c.z.rows + t.m0) * n_all + n0;
         tile.last_run = 0;
@@ -111,7 +112,7 @@ void float_task(const MatmulCall& c, const MatmulTask& t, const Scratch& s) {
         for (int64_t panel = t.first_panel; panel < t.last_panel; ++panel) {
             const int64_t n0 = panel * kPanel;
             const CodeRows rows = code_rows(c, t.side, n0);
-            fill_scales(c, n0, 1.0f, s);
+            fill_scales(c, n0, 1.0f, c.w.runs[first].group, end.group + 1, s);
             for (int64_t i = first; i < last; ++i) {
                 const Stretch& run = c.w.runs[i];
                 c.kernels.float_panel(rows, run, code_mask(c.grid), s.scales + run.group * kPanel, c.grid.step,

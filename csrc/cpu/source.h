@@ -20,6 +20,7 @@ class NoiseSource {
         across_ = across;
         tile_ = kNone;
         words_of_ = kNone;
+        std::memset(noise_of_tile_ + kTile, 0, sizeof(float) * kSlack);
     }
 
     // Elements k .. k + n - 1: in the tile where it holds them all, else copied to room [n + kSlack].
@@ -88,7 +89,7 @@ class NoiseSource {
     int64_t tile_ = kNone;
     int64_t words_of_ = kNone;
     alignas(64) uint32_t words_[4 * kLanes];
-    alignas(64) float noise_of_tile_[kTile + kSlack] = {};
+    alignas(64) float noise_of_tile_[kTile + kSlack];  // the slack is set once
 };
 
 // One source a probe while there are few, so that short blocks find their tile drawn.

@@ -7,6 +7,7 @@
 #include <omp.h>
 #endif
 
+#include "float_mode.h"
 #include "fogzo/estimator.h"
 #include "fogzo/shape.h"
 #include "fogzo/status.h"
@@ -14,6 +15,7 @@
 namespace fogzo {
 
 constexpr int kBlock = 1024;  // elements worked on at a time; a multiple of 8, so packed bytes have one owner
+constexpr int kMostThreads = 1024;
 
 struct View {
     int64_t rows;
@@ -86,10 +88,12 @@ template <class Body> void each_scale(const View& view, const Block& block, Body
 template <class Body> void each_range(int64_t blocks, int threads, Body body) {
 #if defined(_OPENMP)
     const int64_t worth = blocks / 8;
-    const int count = static_cast<int>(threads < worth ? threads : worth);
+    const int most = threads < kMostThreads ? threads : kMostThreads;
+    const int count = static_cast<int>(most < worth ? most : worth);
     if (count > 1) {
 #pragma omp parallel num_threads(count)
         {
+            const FloatMode mode;
             const int64_t id = omp_get_thread_num();
             const int64_t team = omp_get_num_threads();
             const int64_t share = blocks / team;
@@ -102,6 +106,7 @@ template <class Body> void each_range(int64_t blocks, int threads, Body body) {
 #else
     (void)threads;
 #endif
+    const FloatMode mode;
     body(int64_t(0), blocks);
 }
 

@@ -133,7 +133,7 @@ inline int check_sizes(const MatmulSizes& z) {
         return FOGZO_BAD_SIZE;
     }
     if (z.x_type < kFloat32X || z.x_type > kInt8X) {
-        return FOGZO_BAD_FORM;
+        return FOGZO_BAD_TYPE;
     }
     if (z.bits != 1 && z.bits != 2 && z.bits != 4 && z.bits != 8) {
         return FOGZO_BAD_BITS;

@@ -22,7 +22,8 @@ def probe_matmul(
     """y[p] = x[p] @ (scale * value(codes[p])).T + bias for all P probe sides.
 
     The exact result rounded once to the output's dtype is the reference; kernels accumulate in
-    float32 (int32 for int8 activations) and may differ by their accumulation error.
+    float32 (int32 for int8 activations) and may differ by their accumulation error. Of Flips they
+    may add x times the change of a weight, which is NaN where x is not finite.
 
     Args:
         x: float32, bfloat16, float16, int8 or float8_e4m3fn activations [M, K] (shared by all
