@@ -126,20 +126,19 @@ def compare(old: list[Row], new: list[Row]) -> tuple[list[str], bool]:
     return lines, slower
 
 
-def bars(rows: list[Row]) -> list[tuple[str, str, float, float, int]]:
-    """Every bar of the rows: measurement, what is divided, median ratio, bar, number of runs.
+def bars(rows: list[Row]) -> dict[tuple[str, int], tuple[str, float, float, int]]:
+    """Every bar, by measurement and place: what is divided, median ratio, bar, number of runs.
 
     The divisor is named by the first run; another fastest peer in a later one counts alike.
     """
-    found = []
+    found = {}
     for (op, *_), every in _groups(rows).items():
         runs = [run for run in every if len(run["bars"]) == len(every[0]["bars"])]
         for at, first in enumerate(runs[0]["bars"]):
             ratio = statistics.median(run["bars"][at]["ratio"] for run in runs)
             what = f"{first['variant']} / {first['divisor']}"
-            found.append(
-                (f"{op} {_short(runs[0]['shape'])}", what, ratio, first["most"], len(runs))
-            )
+            name = f"{op} {_short(runs[0]['shape'])}"
+            found[name, at] = what, ratio, first["most"], len(runs)
     return found
 
 
@@ -151,9 +150,27 @@ def _short(shape: dict[str, Any]) -> str:
 
 
 def table(rows: list[Row]) -> list[str]:
-    """A Markdown table of every bar, the median over the runs, for the README."""
-    lines = ["| row | ratio of times | measured | bar | |", "| --- | --- | --- | --- | --- |"]
-    for where, what, ratio, most, runs in bars(rows):
-        verdict = "PASS" if ratio <= most else "**MISS**"
-        lines.append(f"| {where} | {what} | {ratio:.3f} ({runs} runs) | {most:.4g} | {verdict} |")
+    """A Markdown table of every bar, for each CPU the median over its runs, for the README."""
+    of_cpu: dict[str, list[Row]] = {}
+    for row in rows:
+        of_cpu.setdefault(row.get("cpu") or "measured", []).append(row)
+    by_cpu = [bars(own) for own in of_cpu.values()]
+    heads = list(of_cpu) if len(of_cpu) > 1 else ["measured"]
+    lines = [
+        f"| row | ratio of times | bar | {' | '.join(heads)} |",
+        "| --- " * (3 + len(heads)) + "|",
+    ]
+    for place in dict.fromkeys(place for own in by_cpu for place in own):
+        found = [own.get(place) for own in by_cpu]
+        what, _, most, _ = next(bar for bar in found if bar is not None)
+        cells = " | ".join(map(_cell, found))
+        lines.append(f"| {place[0]} | {what} | {most:.4g} | {cells} |")
     return lines
+
+
+def _cell(bar: tuple[str, float, float, int] | None) -> str:
+    if bar is None:
+        return ""
+    _, ratio, most, runs = bar
+    verdict = "PASS" if ratio <= most else "**MISS**"
+    return f"{ratio:.3f} ({runs} runs) {verdict}"

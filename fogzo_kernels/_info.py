@@ -34,15 +34,24 @@ def versions() -> dict[str, str | None]:
 
 
 def cpu_name() -> str:
-    """The CPU's model name, as the system gives it."""
+    """The CPU's model name, family and model number, as far as the system gives them.
+
+    Virtual machines give many CPUs one name, which the numbers tell apart.
+    """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return platform.processor() or platform.machine()
-    for line in text.splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+        text = ""
+    first, _, _ = text.partition("\n\n")
+    found = {name.strip(): value.strip() for name, _, value in map(_halves, first.splitlines())}
+    name = found.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in found and "model" in found:
+        return f"{name} (family {found['cpu family']}, model {found['model']})"
+    return name
+
+
+def _halves(line: str) -> tuple[str, str, str]:
+    return line.partition(":")
 
 
 def instruction_set() -> str | None:

@@ -111,9 +111,24 @@ def test_compare_refuses_other_files(
 def test_table_takes_medians_over_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = write(tmp_path / "rows", row(1.0), row(1.2), row(9.0))
     assert bench("--table", rows, write(tmp_path / "more", row(2.0, op="noise", most=1.5))) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        "| fake_quantize weights 2, size 8x8 | cpu / eager | 1.200 (3 runs) | 1.3 | PASS |",
-        "| noise weights 2, size 8x8 | cpu / eager | 2.000 (1 runs) | 1.5 | **MISS** |",
+    assert capsys.readouterr().out.splitlines() == [
+        "| row | ratio of times | bar | measured |",
+        "| --- | --- | --- | --- |",
+        "| fake_quantize weights 2, size 8x8 | cpu / eager | 1.3 | 1.200 (3 runs) PASS |",
+        "| noise weights 2, size 8x8 | cpu / eager | 1.5 | 2.000 (1 runs) **MISS** |",
+    ]
+
+
+def test_table_keeps_machines_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write(tmp_path / "a", *(row(n) | {"cpu": "A"} for n in (1.0, 1.1, 1.2)))
+    others = row(2.0) | {"cpu": "B"}, row(1.0, op="noise") | {"cpu": "B"}
+    assert bench("--table", first, write(tmp_path / "b", *others)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "| row | ratio of times | bar | A | B |",
+        "| --- | --- | --- | --- | --- |",
+        "| fake_quantize weights 2, size 8x8 | cpu / eager | 1.3 | 1.100 (3 runs) PASS "
+        "| 2.000 (1 runs) **MISS** |",
+        "| noise weights 2, size 8x8 | cpu / eager | 1.3 |  | 1.000 (1 runs) PASS |",
     ]
 
 
