@@ -24,15 +24,32 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _FORKED.append(True))
 
 
+def _imported_in_a_fork() -> bool:
+    """Whether multiprocessing forked this process; one that it spawned has a command of its own."""
+    process = sys.modules.get("multiprocessing.process")
+    forked = process is not None and process.parent_process() is not None
+    return forked and not any("multiprocessing" in word for word in sys.orig_argv)
+
+
+if _imported_in_a_fork():
+    _FORKED.append(True)
+
+
 def have_torch() -> bool:
     return "torch" in sys.modules or importlib.util.find_spec("torch") is not None
 
 
 def traced() -> bool:
-    """Whether torch.compile traces this call, or torch.vmap maps it over a hidden dimension."""
+    """Whether torch sees this call's tensors otherwise than by their memory.
+
+    torch.compile traces it, torch.vmap maps it over a hidden dimension, or a TorchDispatchMode is
+    active, as in make_fx and FakeTensorMode.
+    """
     torch = sys.modules.get("torch")
     return torch is not None and (
-        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
     )
 
 

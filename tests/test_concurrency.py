@@ -139,6 +139,38 @@ def test_a_child_process_of_a_process_with_threads(method, two_threads):
     assert method == "spawn" or threads == 1
 
 
+IMPORTS_IN_A_FORK = """
+import multiprocessing
+import torch
+
+def child(queue):
+    import fogzo_kernels as fk
+    from fogzo_kernels import _array
+    fk.noise((64, 2048), "hardtanh", seed=1, step=0, tensor=0)
+    queue.put(_array.threads())
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    (torch.ones(4_000_000) + 1).sum()  # a parallel region
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=child, args=(queue,), daemon=True)
+    process.start()
+    try:
+        print(queue.get(timeout=30))
+    finally:
+        process.kill()
+"""
+
+
+def test_a_child_process_that_is_the_first_to_import(tmp_path):
+    (tmp_path / "first.py").write_text(IMPORTS_IN_A_FORK)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "first.py"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
 class Drawn(Dataset[Any]):
     """Items that a loader's worker makes with native kernels."""
 
