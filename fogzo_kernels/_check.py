@@ -269,7 +269,7 @@ def draw(
     op: str,
     v: View,
     grid: Grid | None,
-    surrogate: str | None,
+    surrogate: str,
     noise: str,
     probes: Any,
     first_probe: Any,
@@ -277,12 +277,7 @@ def draw(
     offset: Any = 0,
     row_pitch: Any = None,
 ) -> Draw:
-    """The coordinates of a tensor's noise but for seed and step, which are 0 here.
-
-    surrogate None is the grid's default.
-    """
-    if surrogate is None:
-        surrogate = "identity" if grid is None else grid.default_surrogate
+    """The coordinates of a tensor's noise but for seed and step, which are 0 here."""
     _surrogate.check(op, surrogate, noise, grid)
     first_probe = integer(op, "first_probe", first_probe, 0, WORD, "an int in 0..2^32-1")
     probes = integer(op, "probes", probes, 1, WORD - first_probe + 1, "an int >= 1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs, _plans
+from .. import _check, _dispatch, _outputs, _plans, _surrogate
 from .._types import Flips, Grid, Packed
 
 FORMS = ("values", "codes", "packed", "flips")
@@ -52,7 +52,7 @@ def checked(
         _check.fail(op, "form", f"is {form!r} with grid None", "'values'")
     _check.dtype(op, "grad", grad, "float32")
     _check.shape(op, "grad", grad, v.shape, ", w's")
-    draw = _check.draw(op, v, grid, surrogate, noise, *numbers)
+    draw = _check.draw(op, v, grid, _surrogate.chosen(surrogate, grid), noise, *numbers)
     count = SIDES[sides] * draw.probes
     shape = (count, *v.shape)
     _check.result_size(op, "probes", f"is {draw.probes}", shape)
