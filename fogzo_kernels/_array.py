@@ -193,11 +193,20 @@ def _numpy_address(array: Array, kept: list[Array]) -> int:
     return start
 
 
-def why_not_written(array: Array) -> tuple[str, str] | None:
-    """What keeps a kernel from writing to the array's memory, and what is expected."""
+def begin_write(array: Array) -> tuple[str, str] | None:
+    """What keeps a kernel from writing to the array's memory, and what is expected, or None.
+
+    With None autograd is told of the write: it refuses to go back through what it saved before.
+    """
     plain = KINDS.get(type(array)) == "torch" and array.is_contiguous() and not array.is_neg()
-    if plain and not array.data_ptr() & 7:
-        return None
+    plain = plain and not array.data_ptr() & 7 and not array.requires_grad
+    reason = None if plain else _why_not_written(array)
+    if plain or (reason is None and kind(array) == "torch"):
+        _version_counter()(array)
+    return reason
+
+
+def _why_not_written(array: Array) -> tuple[str, str] | None:
     if not is_contiguous(array):
         return "is not contiguous", "a contiguous array"
     size = array.itemsize
@@ -205,7 +214,19 @@ def why_not_written(array: Array) -> tuple[str, str] | None:
         return f"is at an address that is no multiple of {size} bytes", "an aligned array"
     if kind(array) == "numpy":
         return None if array.flags.writeable else ("is read-only", "a writable array")
-    return ("is a lazy negation", "a plain tensor") if array.is_neg() else None
+    if array.is_neg():
+        return "is a lazy negation", "a plain tensor"
+    if array.requires_grad and sys.modules["torch"].is_grad_enabled():
+        return "requires grad", "a tensor that does not, or torch.no_grad()"
+    return None
+
+
+@functools.cache
+def _version_counter() -> Callable[[Array], None]:
+    import torch
+
+    increment: Callable[[Array], None] = torch.autograd.graph.increment_version
+    return increment
 
 
 _data_ptr = operator.methodcaller("data_ptr")

@@ -7,18 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from op_calls import ARRAY, OPS, SHAPE, U8, assemble_many, perturb, refuse, scale, weight
+from op_calls import ARRAY, OPS, OUTS, SHAPE, U8, assemble_many, perturb, refuse, scale, weight
 
 import fogzo_kernels as fk
-
-OUTS = {  # op: dtype of out, its shape
-    "quantize": (U8, SHAPE), "dequantize": (torch.float32, SHAPE),
-    "fake_quantize": (torch.float32, SHAPE), "fake_quantize_backward": (torch.float32, SHAPE),
-    "noise": (torch.float32, SHAPE), "perturb_quantize": (torch.float32, (2, *SHAPE)),
-    "assemble_gradient": (torch.float32, SHAPE), "probe_matmul": (torch.float32, (1, 3, 4)),
-    "hadamard": (torch.float32, SHAPE), "whitened_norm": (torch.float32, ()),
-    "compute_scale": (torch.float32, (4, 1)),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("op", OUTS)
