@@ -210,19 +210,56 @@ def _numpy_address(array: Array, kept: list[Array]) -> int:
     return start
 
 
-def why_not_written(array: Array) -> tuple[str, str] | None:
-    """What keeps a kernel from writing to the array's memory, and what is expected."""
+def begin_write(array: Array) -> tuple[str, str] | None:
+    """What keeps a kernel from writing to the array's memory, and what is expected, or None.
+
+    With None autograd is told of the write: it refuses to go back through what it saved before.
+    """
     plain = KINDS.get(type(array)) == "torch" and array.is_contiguous() and not array.is_neg()
-    if plain and not array.data_ptr() & 7:
-        return None
+    address = array.data_ptr() if plain else 0
+    plain = address and not address & 7 and not array.requires_grad
+    reason = None if plain else _why_not_written(array)
+    if plain or (reason is None and kind(array) == "torch"):
+        _version_counter()(array)
+    return reason
+
+
+def _why_not_written(array: Array) -> tuple[str, str] | None:
     if not is_contiguous(array):
         return "is not contiguous", "a contiguous array"
+    if not has_memory(array):
+        return NO_MEMORY
     size = array.itemsize
     if pointer(array) % size:
         return f"is at an address that is no multiple of {size} bytes", "an aligned array"
     if kind(array) == "numpy":
         return None if array.flags.writeable else ("is read-only", "a writable array")
-    return ("is a lazy negation", "a plain tensor") if array.is_neg() else None
+    if array.is_neg():
+        return "is a lazy negation", "a plain tensor"
+    if array.requires_grad and sys.modules["torch"].is_grad_enabled():
+        return "requires grad", "a tensor that does not, or torch.no_grad()"
+    return None
+
+
+@functools.cache
+def _version_counter() -> Callable[[Array], None]:
+    import torch
+
+    increment: Callable[[Array], None] = torch.autograd.graph.increment_version
+    return increment
+
+
+NO_MEMORY = "has no memory of its own", "a tensor that has"  # got, expected
+
+
+def has_memory(array: Array) -> bool:
+    """Whether the elements have an address (there may be none); also where none is expected: meta.
+
+    Not so for subclasses that wrap other tensors, fake tensors and storages that were resized to 0.
+    """
+    if kind(array) == "numpy" or array.data_ptr() or array.is_meta:
+        return True
+    return bool(array.numel() == 0)
 
 
 _data_ptr = operator.methodcaller("data_ptr")

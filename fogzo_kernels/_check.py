@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from . import _array, _surrogate
+from . import _array, _surrogate, _unreadable
 from ._errors import choice, fail, is_int
-from ._types import Grid, Packed
+from ._types import Grid, Packed, arrays_of
 
 __all__ = ["choice", "fail", "is_int"]
 
@@ -111,7 +111,7 @@ def _place(op: str, name: str, array: Any, others: dict[str, Any]) -> tuple[str,
     device = array.device
     for argument, other in {name: array, **given}.items():
         if not _array.is_strided(other):
-            fail(op, argument, f"has the layout {other.layout}", "torch.strided", TypeError)
+            _unreadable.strided(op, argument, other)
         if other.device != device:
             fail(op, argument, f"is on {other.device}", f"{device}, where {name} is")
     return kind, device.type
@@ -119,10 +119,15 @@ def _place(op: str, name: str, array: Any, others: dict[str, Any]) -> tuple[str,
 
 def shape_view(op: str, array_shape: Sequence[int], kind: str, device: str) -> View:
     """The same for a shape without an array."""
-    if not isinstance(array_shape, (list, tuple)):
-        fail(op, "shape", f"is {array_shape!r}", "a tuple of ints >= 0", TypeError)
-    dims = tuple(integer(op, "shape", n, 0, 2**63, "a tuple of ints >= 0") for n in array_shape)
+    dims = _dims(op, "shape", array_shape)
     return _view(dims, kind, device) or _refuse_view(op, "shape", dims)
+
+
+def _dims(op: str, argument: str, value: Any) -> tuple[int, ...]:
+    text = "a tuple of ints >= 0"
+    if not isinstance(value, (list, tuple)):
+        fail(op, argument, f"is {value!r}", text, TypeError)
+    return tuple(integer(op, argument, n, 0, 2**63, text) for n in value)
 
 
 @lru_cache(maxsize=4096)
@@ -269,7 +274,7 @@ def draw(
     op: str,
     v: View,
     grid: Grid | None,
-    surrogate: str | None,
+    surrogate: str,
     noise: str,
     probes: Any,
     first_probe: Any,
@@ -277,12 +282,7 @@ def draw(
     offset: Any = 0,
     row_pitch: Any = None,
 ) -> Draw:
-    """The coordinates of a tensor's noise but for seed and step, which are 0 here.
-
-    surrogate None is the grid's default.
-    """
-    if surrogate is None:
-        surrogate = "identity" if grid is None else grid.default_surrogate
+    """The coordinates of a tensor's noise but for seed and step, which are 0 here."""
     _surrogate.check(op, surrogate, noise, grid)
     first_probe = integer(op, "first_probe", first_probe, 0, WORD, "an int in 0..2^32-1")
     probes = integer(op, "probes", probes, 1, WORD - first_probe + 1, "an int >= 1")
@@ -328,11 +328,12 @@ def packed(op: str, value: Any, grid: Grid | None = None, argument: str = "packe
     if not isinstance(value, Packed):
         fail(op, argument, f"is a {type(value).__name__}", "a fogzo_kernels.Packed", TypeError)
     dtype_array(op, f"{argument}.data", value.data, "uint8")
-    if value.bits not in (1, 2, 4, 8):
+    if not is_int(value.bits) or value.bits not in (1, 2, 4, 8):
         fail(op, f"{argument}.bits", f"is {value.bits!r}", "1, 2, 4 or 8")
-    if not value.shape:
+    dims = _dims(op, f"{argument}.shape", value.shape)
+    if not dims:
         fail(op, f"{argument}.shape", "is ()", "at least one dimension")
-    shape(op, f"{argument}.data", value.data, packed_shape(value.shape, value.bits))
+    shape(op, f"{argument}.data", value.data, packed_shape(dims, value.bits))
     if grid is not None and value.bits != grid.storage_bits:
         fail(op, f"{argument}.bits", f"is {value.bits}", f"{grid.storage_bits} for {grid}")
 
@@ -357,6 +358,8 @@ def flips(op: str, value: Any, argument: str = "codes") -> None:
         ("count", "int64"),
     ):
         dtype_array(op, f"{argument}.{name}", getattr(value, name), dtype_name)
+    (name, base), *others = arrays_of(argument, value).items()
+    _place(op, name, base, dict(others))
     if len(value.base.shape) != 2:
         fail(op, f"{argument}.base", f"has shape {tuple(value.base.shape)}", "(N, K)")
     sides = value.count.shape[0] if len(value.count.shape) == 1 else -1

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
-from . import _ahead, _array, _check, _convert, _native
+from . import _ahead, _array, _check, _convert, _native, _unreadable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,11 +52,17 @@ _logged: set[tuple[str, str]] = set()
 def operation(function: F) -> F:
     """A public operation; torch.compile and torch.vmap take the registered one of ``_library``."""
     name = function.__name__
+    names = function.__code__.co_varnames
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         if not _array.traced():
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                given = dict(zip(names, args, strict=False))
+                _unreadable.explain(name, error, {**given, **kwargs})
+                raise
         from ._library import traced
 
         return getattr(traced, name)(*args, **kwargs)

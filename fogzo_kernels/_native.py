@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
-from . import _array, _errors, _tables
+from . import _array, _errors, _tables, _unreadable
 
 BUILD_HINT = (
     "install a C++20 compiler and Python.h (Debian: apt-get install -y g++ python3-dev) and "
@@ -51,6 +51,14 @@ def _from_file(name: str, path: str) -> Any:
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
+
+
+def optional(op: str, name: str, array: Any, kept: list[Any]) -> int:
+    """Address of an argument that may be None, for which launchers take 0; ``kept``: of copies."""
+    if array is None:
+        return 0
+    _unreadable.memory(op, name, array)
+    return _array.address(array, kept)
 
 
 @functools.cache

@@ -25,8 +25,10 @@ def fits(
 
 
 def written(op: str, array: Any, name: str = "out") -> None:
-    """An output whose memory a kernel can write, or None."""
-    reason = None if array is None else _array.why_not_written(array)
+    """An output whose memory a kernel can write, or None; autograd is told of the write to come."""
+    if array is None:
+        return
+    reason = _array.begin_write(array)
     if reason is not None and _array.device_type(array) != "meta":
         fail(op, name, *reason)
 

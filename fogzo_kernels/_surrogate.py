@@ -73,6 +73,18 @@ def check(op: str, surrogate: str, noise: str = "published", grid: Grid | None =
         )
 
 
+def chosen(surrogate: str | None, grid: Grid | None) -> str:
+    """The surrogate that a call with a grid means: None is the grid's default.
+
+    Example:
+        >>> chosen(None, Grid("sign"))
+        'hardtanh'
+    """
+    if surrogate is not None:
+        return surrogate
+    return "identity" if grid is None else grid.default_surrogate
+
+
 def number(surrogate: str) -> int:
     return SURROGATES.index(surrogate)
 

@@ -126,3 +126,18 @@ class Flips:
     index: Any
     code: Any
     count: Any
+
+
+def arrays_of(name: str, value: Any) -> dict[str, Any]:
+    """The arrays of an argument by their names: itself, or the parts of a Packed or a Flips.
+
+    Example:
+        >>> arrays_of("out", Packed("bytes", 2, (3,)))
+        {'out.data': 'bytes'}
+    """
+    if isinstance(value, Packed):
+        return {f"{name}.data": value.data}
+    if isinstance(value, Flips):
+        parts = ("base", "index", "code", "count")
+        return {f"{name}.{part}": getattr(value, part) for part in parts}
+    return {name: value}

@@ -131,6 +131,14 @@ SCALED = ("quantize", "dequantize", "fake_quantize", "fake_quantize_backward", "
           "perturb_quantize", "assemble_gradient", "probe_matmul")  # fmt: skip
 DRAWN = ("noise", "perturb_quantize", "assemble_gradient")
 U8 = torch.uint8
+OUTS = {  # op: dtype of out, its shape
+    "quantize": (U8, SHAPE), "dequantize": (torch.float32, SHAPE),
+    "fake_quantize": (torch.float32, SHAPE), "fake_quantize_backward": (torch.float32, SHAPE),
+    "noise": (torch.float32, SHAPE), "perturb_quantize": (torch.float32, (2, *SHAPE)),
+    "assemble_gradient": (torch.float32, SHAPE), "probe_matmul": (torch.float32, (1, 3, 4)),
+    "hadamard": (torch.float32, SHAPE), "whitened_norm": (torch.float32, ()),
+    "compute_scale": (torch.float32, (4, 1)),
+}  # fmt: skip
 
 
 def argument_of(op):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from op_calls import DRAWN, SURROGATES, refuse
+from op_calls import DRAWN, OPS, SURROGATES, refuse
 
 WORDS = "an int in 0..2^32-1"
 BOTH = f"{WORDS} or a 0-dim int64 array"
@@ -38,6 +38,15 @@ def test_coordinates(op, argument, value, text):
     else:
         argument_named = argument
     refuse(op, f"{argument_named} {text}", **{argument: value})
+
+
+@pytest.mark.parametrize("op", ["noise", "assemble_gradient", "assemble_gradient_many"])
+def test_a_surrogate_that_no_grid_chooses_is_named(op):
+    """identity in its place would be wrong for probes of a sign grid; later calls refuse it too."""
+    name = "surrogates" if op == "assemble_gradient_many" else "surrogate"
+    for _ in range(2):
+        refuse(op, f"surrogate is None, expected one of {SURROGATES}", **{name: None})
+        OPS[op](**{name: "identity"})
 
 
 @pytest.mark.parametrize("op", DRAWN)

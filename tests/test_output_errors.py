@@ -7,18 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from op_calls import ARRAY, OPS, SHAPE, U8, assemble_many, perturb, refuse, scale, weight
+from op_calls import ARRAY, OPS, OUTS, SHAPE, U8, assemble_many, perturb, refuse, scale, weight
 
 import fogzo_kernels as fk
-
-OUTS = {  # op: dtype of out, its shape
-    "quantize": (U8, SHAPE), "dequantize": (torch.float32, SHAPE),
-    "fake_quantize": (torch.float32, SHAPE), "fake_quantize_backward": (torch.float32, SHAPE),
-    "noise": (torch.float32, SHAPE), "perturb_quantize": (torch.float32, (2, *SHAPE)),
-    "assemble_gradient": (torch.float32, SHAPE), "probe_matmul": (torch.float32, (1, 3, 4)),
-    "hadamard": (torch.float32, SHAPE), "whitened_norm": (torch.float32, ()),
-    "compute_scale": (torch.float32, (4, 1)),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("op", OUTS)
@@ -42,14 +33,35 @@ def test_read_only_output():
     refuse("noise", "out is read-only, expected a writable array", out=out)
 
 
-@pytest.mark.parametrize("op", ["quantize", "perturb_quantize", "fake_quantize_backward"])
-def test_overlap_that_is_refused(op):
-    memory = torch.zeros(4096)
-    w = memory[:48].view(SHAPE).copy_(weight())
+INPUTS = [
+    (op, name)
+    for op, names in {
+        "compute_scale": "w", "quantize": "w scale", "dequantize": "codes scale",
+        "fake_quantize": "w scale", "fake_quantize_backward": "grad w scale", "hadamard": "x",
+        "perturb_quantize": "w grad scale", "assemble_gradient": "grad scale differences",
+        "whitened_norm": "grads[0] scales[0]", "probe_matmul": "x codes scale bias",
+    }.items()
+    for name in names.split()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "name"), INPUTS)
+def test_overlap_that_is_refused(op, name):
+    plain = {
+        "scale": scale(), "scales[0]": scale(), "codes": torch.zeros(SHAPE, dtype=U8),
+        "differences": torch.ones(1), "bias": torch.ones(4),
+        "x": weight((3, 12) if op == "probe_matmul" else SHAPE),
+    }.get(name, weight())  # fmt: skip
+    memory = torch.zeros(4096, dtype=U8)
     dtype, shape = OUTS[op]
-    out = memory.view(dtype)[20 : 20 + math.prod(shape)].view(shape)
+    end = 64 + plain.nbytes
+    array = memory[64:end].view(plain.dtype).view(plain.shape).copy_(plain)
+    first = end - 4 if plain.nbytes > 4 else 64  # its last bytes
+    out = memory[first : first + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
     before = memory.clone()
-    refuse(op, "out overlaps w in memory, expected memory apart from w", w=w, out=out)
+    argument, listed, _ = name.partition("[")
+    text = f"out overlaps {name} in memory, expected memory apart from {name}"
+    refuse(op, text, **{argument: [array] if listed else array, "out": out})
     assert torch.equal(memory, before)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _check
+from .. import _check, _surrogate
 from .._types import Flips, Grid, Packed
 from . import operations  # registers torch.ops.fogzo
 
@@ -123,7 +123,7 @@ def fake_quantize_backward(
 ) -> tuple[Tensor, Tensor | None]:
     op = "fake_quantize_backward"
     kind = grid_of(op, grid)
-    name = grid.default_surrogate if surrogate is None else surrogate
+    name = _surrogate.chosen(surrogate, grid)
     rest = (name, needs_scale_grad, limit)
     grad_w, grad_scale = OPS.fake_quantize_backward(grad, w, scale, *kind, *rest)
     return written(op, grad_w, out), grad_scale if needs_scale_grad else None
@@ -182,9 +182,7 @@ def perturb_quantize(
     op = "perturb_quantize"
     _check.choice(op, "form", form, ("values", "codes", "packed", "flips"))
     kind = (None, None) if grid is None else grid_of(op, grid)
-    name = surrogate
-    if name is None:
-        name = "identity" if grid is None else grid.default_surrogate
+    name = _surrogate.chosen(surrogate, grid)
     where = draw(op, name, seed, step, tensor, first_probe, noise, offset, row_pitch)
     args = (w, grad, scale, *kind, *where, *real(gamma), *real(norm), probes, sides)
     if form == "flips":
@@ -265,12 +263,8 @@ def perturb_quantize_many(
     _check.choice(op, "form", form, ("values", "codes", "packed", "flips"))
     grids = _check.each(op, "grids", grids, n, "ws")
     kinds = [("", 0) if grid is None else grid_of(op, grid) for grid in grids]
-    names = [
-        name or ("identity" if grid is None else grid.default_surrogate)
-        for name, grid in zip(
-            _check.each(op, "surrogates", surrogates, n, "ws"), grids, strict=True
-        )
-    ]
+    surrogates = _check.each(op, "surrogates", surrogates, n, "ws")
+    names = [_surrogate.chosen(*pair) for pair in zip(surrogates, grids, strict=True)]
     args = (
         *arrays,
         [kind for kind, _ in kinds],

@@ -41,7 +41,7 @@ def compute_scale(
         rule: one of the names above.
         granularity: "tensor", "channel" (a row of the view) or "group".
         group_size: elements of a row that share a scale, for "group"; divides the row.
-        out: float32 output of the result's shape.
+        out: float32 output of the result's shape, apart from w in memory.
 
     Returns:
         float32, in the unit of w: shape () for tensor, [N, 1] for channel, [N, K / group_size, 1]
@@ -66,7 +66,9 @@ def compute_scale(
     )  # fmt: skip
     plan = _PLANS.find(key, _checked, op, w, grid, rule, granularity, group_size, out)
     v = plan.view
-    _outputs.written(op, out)
+    if out is not None:
+        _outputs.written(op, out)
+        _outputs.no_overlap(op, out, w=w)
     launch = plan.launches[_dispatch.forced()]
     if launch is not None:
         result = launch(out, w)

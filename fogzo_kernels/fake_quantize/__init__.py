@@ -181,7 +181,7 @@ def _checked_backward(
     _check.dtype(op, "grad", grad, "float32")
     _check.shape(op, "grad", grad, v.shape, ", w's")
     _check.grid(op, grid)
-    name = grid.default_surrogate if surrogate is None else surrogate
+    name = _surrogate.chosen(surrogate, grid)
     _surrogate.check(op, name, grid=grid)
     limited = {}
     if limit is not None:

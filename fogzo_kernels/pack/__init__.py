@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .. import _array, _check, _dispatch, _outputs, _plans
-from .._types import Packed, storage_bits
+from .._types import Packed, arrays_of, storage_bits
 
 
 @_dispatch.operation
@@ -41,8 +41,8 @@ def pack(codes: Any, bits: int, *, out: Packed | None = None) -> Packed:
     if above is not None and int(codes.max()) >= above:
         _check.fail(op, "codes", f"has the value {int(codes.max())}", f"values below {above}")
     if out is not None:
-        _check.view(op, "codes", codes, out=out.data)
         _outputs.packed_out(op, out, v.shape, plan.stored)
+        _check.view(op, "codes", codes, **arrays_of("out", out))
         _outputs.no_overlap(op, out.data, codes=codes)
     launch = plan.launches[_dispatch.forced()]
     packed: Packed

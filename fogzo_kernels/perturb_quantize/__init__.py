@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _array, _check, _dispatch, _outputs, _plans
-from .._types import Grid
-from .plan import MANY, ONE, call_of, check_apart, check_out, checked, checked_many, parts_of
+from .._types import Grid, arrays_of
+from .plan import MANY, ONE, call_of, check_apart, check_out, checked, checked_many
 
 
 @_dispatch.operation
@@ -101,9 +101,8 @@ def perturb_quantize(
         _check.view(op, "w", w, flip_count=flip_count)
         _outputs.out(op, flip_count, (plan.side_count,), "int64", "flip_count")
     if out is not None or flip_count is not None:
-        written = {f"out{name}": array for name, array in parts_of(out).items()}
-        read = {"w": w, "grad": grad, "scale": scale}
-        _outputs.apart(op, written | {"flip_count": flip_count}, read)
+        written = {**arrays_of("out", out), "flip_count": flip_count}
+        _outputs.apart(op, written, {"w": w, "grad": grad, "scale": scale})
     launch = plan.launches[_dispatch.forced()]
     if launch is not None:
         arguments = w, grad, scale, out, flip_count, *scalars

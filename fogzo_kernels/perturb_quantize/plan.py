@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .. import _check, _dispatch, _outputs, _plans
-from .._types import Flips, Grid, Packed
+from .. import _array, _check, _dispatch, _outputs, _plans, _surrogate
+from .._types import Flips, Grid, Packed, arrays_of
 
 FORMS = ("values", "codes", "packed", "flips")
 SIDES = {"both": 2, "plus": 1}
@@ -52,7 +52,7 @@ def checked(
         _check.fail(op, "form", f"is {form!r} with grid None", "'values'")
     _check.dtype(op, "grad", grad, "float32")
     _check.shape(op, "grad", grad, v.shape, ", w's")
-    draw = _check.draw(op, v, grid, surrogate, noise, *numbers)
+    draw = _check.draw(op, v, grid, _surrogate.chosen(surrogate, grid), noise, *numbers)
     count = SIDES[sides] * draw.probes
     shape = (count, *v.shape)
     _check.result_size(op, "probes", f"is {draw.probes}", shape)
@@ -130,7 +130,8 @@ def check_out(
     if kind is not None and not isinstance(out, kind):
         got = f"is a {type(out).__name__}"
         _check.fail(op, "out", got, f"a fogzo_kernels.{kind.__name__}", TypeError)
-    parts = {f"out{name}": array for name, array in parts_of(out).items()}
+    parts = {"out": out} if kind is None else arrays_of("out", out)
+    _array.common_kind(op, **parts)
     _check.view(op, "w", w, **parts)
     shape = (count, *v.shape)
     if form == "packed" and grid is not None:
@@ -147,19 +148,10 @@ def check_apart(
     """Refuse outputs of many tensors that share memory with each other or with an input."""
     written = {} if flip_counts is None else {"flip_counts": flip_counts}
     for i, out in enumerate(outs or ()):
-        written |= {f"outs[{i}]{name}": array for name, array in parts_of(out).items()}
+        written |= arrays_of(f"outs[{i}]", out)
     given = [array for array in written.values() if array is not None]
     if _outputs.are_apart(given, [array for list_ in arrays for array in list_]):
         return
     read = zip(("ws", "grads", "scales"), arrays, strict=True)
     named = {f"{name}[{i}]": array for name, list_ in read for i, array in enumerate(list_)}
     _outputs.apart(op, written, named)
-
-
-def parts_of(out: Any) -> dict[str, Any]:
-    """The arrays inside ``out``, by what their names add to its own."""
-    if isinstance(out, Packed):
-        return {".data": out.data}
-    if isinstance(out, Flips):
-        return {f".{name}": getattr(out, name) for name in ("base", "index", "code", "count")}
-    return {"": out}

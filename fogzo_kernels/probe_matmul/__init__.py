@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .. import _array, _check, _dispatch, _outputs, _plans
-from .._types import Flips, Grid, Packed
+from .._types import Flips, Grid, Packed, arrays_of
 
 
 @_dispatch.operation
@@ -58,7 +58,7 @@ def probe_matmul(
     plan = _plan(op, x, codes, scale, grid, bias, x_scale, out)
     if out is not None:
         _outputs.written(op, out)
-        parts = _code_arrays(codes)
+        parts = arrays_of("codes", codes)
         _outputs.no_overlap(op, out, x=x, scale=scale, bias=bias, x_scale=x_scale, **parts)
     return _dispatch.call(
         op,
@@ -111,7 +111,7 @@ def _checked(
 ) -> _Plan:
     _check.grid(op, grid)
     _check_codes(op, codes, grid)
-    parts = _code_arrays(codes)
+    parts = arrays_of("codes", codes)
     first = next(iter(parts.values()))
     v = _check.view(op, "x", x, scale=scale, bias=bias, x_scale=x_scale, out=out, **parts)
     _check.dtype(op, "x", x, "float32", "bfloat16", "float16", "int8", "float8_e4m3fn")
@@ -155,12 +155,3 @@ def _check_codes(op: str, codes: Any, grid: Grid) -> None:
         _check.flips(op, codes)
     else:
         _check.dtype_array(op, "codes", codes, "uint8")
-
-
-def _code_arrays(codes: Any) -> dict[str, Any]:
-    if isinstance(codes, Packed):
-        return {"codes.data": codes.data}
-    if isinstance(codes, Flips):
-        names = ("base", "index", "code", "count")
-        return {f"codes.{name}": getattr(codes, name) for name in names}
-    return {"codes": codes}

@@ -75,7 +75,7 @@ def probe_matmul_cpu(
         shape = (x_sides if code_sides == 1 else code_sides, rows, view.rows)
         out = _array.empty(shape, "float32" if dtype == "int8" else dtype, view.kind)
     # What lives as long as the call: bias as float32, and copies of strided arguments.
-    kept: list[Any] = [] if bias is None else [_array.float32(bias)]
+    kept: list[Any] = [None if bias is None else _array.float32(bias)]
     x_type, threads, cpu = X_TYPES[dtype], _array.threads(), _native.cpu()
     size = cpu.probe_matmul_workspace(
         x_sides, code_sides, rows, view.rows, view.cols, view.scale_cols, x_type, bits, threads
@@ -83,10 +83,10 @@ def probe_matmul_cpu(
     workspace = _array.empty((size,), "uint8", view.kind)
     status = cpu.probe_matmul(
         _array.address(x, kept),
-        0 if x_scale is None else _array.address(x_scale, kept),
+        _native.optional("probe_matmul", "x_scale", x_scale, kept),
         _array.address(data, kept),
         _array.address(scale, kept),
-        0 if bias is None else _array.address(kept[0], kept),
+        _native.optional("probe_matmul", "bias", kept[0], kept),
         _array.pointer(out),
         _array.pointer(workspace),
         size,
@@ -156,11 +156,11 @@ def _flips(
     workspace = _array.empty((size,), "uint8", view.kind)
     status = _native.cpu().probe_matmul_flips(
         _array.pointer(x),
-        0 if x_scale is None else _array.pointer(x_scale),
+        _native.optional("probe_matmul", "x_scale", x_scale, arrays),
         *(_array.pointer(array) for array in arrays),
         arrays[1].shape[1],
         _array.pointer(scale),
-        0 if bias is None else _array.pointer(bias),
+        _native.optional("probe_matmul", "bias", bias, arrays),
         _array.pointer(result),
         _array.pointer(workspace),
         size,
@@ -211,7 +211,7 @@ def _cuda(
         shape = (weight.sides, rows, view.rows)
         out = _array.empty(shape, "float32" if dtype == "int8" else dtype, view.kind, at.device)
     # What lives as long as the call: bias as float32, and copies of strided arguments.
-    kept: list[Any] = [] if bias is None else [_array.float32(bias)]
+    kept: list[Any] = [None if bias is None else _array.float32(bias)]
     x_at, arrays = _array.address(x, kept), [_array.address(a, kept) for a in weight.arrays]
     kernel = KERNELS.index(_kernel(dtype, rows))
     kind = (grid.number, grid.code_bits, *weight.bits, x_type, kernel)
@@ -222,11 +222,11 @@ def _cuda(
     workspace = _native.workspace(at, size)
     status = getattr(at.module, weight.name)(
         x_at,
-        0 if x_scale is None else _array.address(x_scale, kept),
+        _native.optional("probe_matmul", "x_scale", x_scale, kept),
         *arrays,
         *weight.capacity,
         _array.address(scale, kept),
-        0 if bias is None else _array.address(kept[0], kept),
+        _native.optional("probe_matmul", "bias", kept[0], kept),
         _array.pointer(out),
         _array.pointer(workspace),
         size,

@@ -18,7 +18,7 @@ def whitened_norm(
         scales: list of L float32 scales > 0, each (), [N, 1] or [N, G, 1] for its gradient.
         surrogate: one name for all, or a list of L; it sets the radius e in bins.
         noise: "published" or "rademacher"; it sets the radius too.
-        out: 0-dim float32 output.
+        out: 0-dim float32 output, apart from all inputs in memory.
 
     Returns:
         0-dim float32 on the gradients' device. Infinite or NaN gradients give inf or NaN.
@@ -46,7 +46,10 @@ def whitened_norm(
     plan = _PLANS.find(key, _checked, op, grads, scales, surrogate, noise, out)
     if out is not None:
         _outputs.written(op, out)
-        _outputs.apart(op, {"out": out}, {f"grads[{i}]": g for i, g in enumerate(grads)})
+        if not _outputs.are_apart([out], [*grads, *scales]):
+            read = {f"grads[{i}]": g for i, g in enumerate(grads)}
+            read |= {f"scales[{i}]": a for i, a in enumerate(scales)}
+            _outputs.apart(op, {"out": out}, read)
     v = plan.views[0]
     launch = plan.launches[_dispatch.forced()]
     if launch is not None:
