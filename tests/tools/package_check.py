@@ -1,4 +1,4 @@
-"""Build the wheel as a user's pip would, with and without a compiler, and use it without torch.
+"""Build wheels as a user's pip would, of the sdist and without a compiler; use them without torch.
 
 usage: package_check.py    (its virtual environments lie in build/package)
 """
@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -25,6 +27,7 @@ INSIDE = (
     "fogzo_kernels/py.typed",
     "fogzo_kernels/_reference/philox.py",
 )
+ELSEWHERE = (".ci/", ".git")  # not in the sdist
 USE = """
 import fogzo_kernels as fk
 print("backends:", ", ".join(fk.backends()) or "none: " + fk.why_not("cpu"))
@@ -71,6 +74,30 @@ def run(*command: str | Path, path: str | None = None) -> str:
     return done.stdout + done.stderr
 
 
+def sdist(source: Path) -> Path:
+    """The source distribution, which has every file of the tree."""
+    python = WORK / "venv-sdist/bin/python"
+    run(sys.executable, "-m", "venv", python.parents[1])
+    required = tomllib.loads((source / "pyproject.toml").read_text())["build-system"]["requires"]
+    run(python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *required)
+    hook = "import os, sys, setuptools.build_meta as b; os.chdir(sys.argv[1]); b.build_sdist(sys.argv[2])"
+    run(python, "-c", hook, source, WORK)
+    (archive,) = WORK.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        inside = {name.partition("/")[2] for name in file.getnames()}
+    lacking = sorted(
+        name
+        for path in source.rglob("*")
+        if path.is_file()
+        and "egg-info" not in (name := str(path.relative_to(source)))
+        and name not in inside
+        and not name.startswith(ELSEWHERE)
+    )
+    if lacking:
+        raise SystemExit(f"package: the sdist lacks {', '.join(lacking)}")
+    return archive
+
+
 def check(name: str, source: Path, *, native: bool) -> None:
     """Make a wheel, look into it, install it alone and import it."""
     wheels = WORK / name
@@ -108,7 +135,7 @@ def main() -> int:
     WORK.mkdir(parents=True)
     source = sources()
     has_compiler = any(shutil.which(name) for name in ("g++", "c++", "clang++"))
-    check("here", source, native=has_compiler)
+    check("sdist", sdist(source), native=has_compiler)
     check("no-compiler", source, native=False)
     return 0
 
