@@ -77,6 +77,8 @@ a call is refused: G would be made of gradients that differ. While probes run no
 broadcast. NSPSA leaves the quantized weights out of back-propagation: where it back-propagates to
 others, the wrapper needs `find_unused_parameters=True`. It has that in the table, and batched
 probes fall back because of it: without it they are batched.
+With `gradient_as_bucket_view=True` a call copies the gradients that it finds, because backward()
+writes into their memory.
 
 ## Memory
 
