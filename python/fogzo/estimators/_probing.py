@@ -14,6 +14,7 @@ from fogzo_kernels import _check, _surrogate
 from ._base import MAX_CALLS, Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
 from ._capture import capturing
+from ._fused import unfused
 from ._ranks import Ranks
 from ._resolution import ResolutionWatch
 from ._run import Run
@@ -181,14 +182,9 @@ class Probing(Estimator):
         if self._captures is not None:
             self._captures.learn(self._random.drawn())
         self._gradients.seal()
-        # the fused attention of eval mode rounds otherwise than what the guide was taken through
-        fused = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
+        with unfused:
             self._ranks.begin_probes()
             losses = self._losses(forward, guided, last, after)
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fused)
         self._random.write(after)
         self._check_sealed("in a probe")
         last._losses, last._sides = self._ranks.mean(losses), sides
