@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fogzo_kernels import _check, _surrogate
 
-from ._base import MAX_CALLS, Estimator, Forward, as_scalar, check_one
+from ._base import MAX_CALLS, Closure, Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
 from ._capture import capturing
 from ._fused import unfused
@@ -110,8 +110,11 @@ class Probing(Estimator):
         self._differences = Differences(self.probes, SIDES[difference], not capturable)
         self._resolution = ResolutionWatch(op, not capturable)
 
-    def backward(self, closure: Any, batch: Any = None, scaler: Any = None) -> Tensor:
-        captured = self._capturing()
+    def _look_at_modules(self) -> None:
+        super()._look_at_modules()
+        self._buffers = Buffers(self._model)
+
+    def _estimate(self, closure: Closure, batch: Any, scaler: Any, captured: bool) -> Tensor:
         if self.last is not None:
             self.last.release()
         if self.probe_fraction < 1:
@@ -125,7 +128,7 @@ class Probing(Estimator):
             self._random.keep(captured)
             self._buffers.keep()
             try:
-                loss = super().backward(closure, batch, scaler)
+                loss = super()._estimate(closure, batch, scaler, captured)
             except BaseException:
                 for target in self._targets:
                     target.clear()
@@ -137,8 +140,6 @@ class Probing(Estimator):
         assert self.last is not None
         self._resolution.see(self.last)
         return loss
-
-    backward.__doc__ = Estimator.backward.__doc__
 
     def raise_if_failed(self) -> None:
         self._warn()
