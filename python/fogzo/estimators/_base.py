@@ -63,6 +63,10 @@ class Estimator(ABC):
         self._op = type(self).__name__
         self._call = f"{self._op}.backward"
         check_model(self._op, model)
+        flags = {"allow_unused": allow_unused, "everything": everything, "check": check}
+        for name, flag in (flags | {"capturable": capturable}).items():
+            if not isinstance(flag, bool):  # "False" would count as True
+                _check.fail(self._op, name, f"is {flag!r}", "True or False", TypeError)
         self.accumulate = self._count("accumulate", accumulate)
         self.allow_unused = allow_unused
         self.last = None
@@ -76,7 +80,7 @@ class Estimator(ABC):
         self._model, self._repeat_checked = model, not check
         self._held = Held(model)
         self._optimizers = OptimizerWatch(self._op, model)
-        self.capturable, self._captured = bool(capturable), False
+        self.capturable, self._captured = capturable, False
         self._captures: _capture.Captures | None = None
         if capturable:
             self._captures = _capture.Captures(self._op, model, self._parameters)
