@@ -34,6 +34,7 @@ class Probing(Estimator):
 
     _counters = Estimator._counters | {"fallbacks": MAX_CALLS}
     _without_probes = "G is the straight-through gradient"
+    _needs = "has a gradient (are all frozen, or does a hook set .grad to None?)"
     fallbacks: Tensor | int
 
     def __init__(
@@ -98,7 +99,7 @@ class Probing(Estimator):
         self._part: Forward | None = None  # the closure with a part of the batch
         if not capturable:
             self.fallbacks = 0
-        self._warned = False
+        self._warned = self._warned_of_plain = False
         if not self._targets:
             expected = "fogzo.quantize_(model, config) first, or everything=True"
             _check.fail(op, "model", "has no quantized weight", expected)
@@ -314,6 +315,12 @@ class Probing(Estimator):
             set_gradients(targets, estimate)
             if over:
                 guided.guides[part] = plain[part] = estimate
+
+    def _warn_of_plain(self) -> None:
+        """Of a step without probes, unless quantization is switched off."""
+        if not self._warned_of_plain and any(target.enabled for target in self._targets):
+            self._warned_of_plain = True
+            warn(f"{self._op}: a step without probes: no weight that they perturb {self._needs}")
 
     def _warn(self) -> None:
         """Say what devices counted; waits for them."""
