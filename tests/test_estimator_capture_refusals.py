@@ -63,6 +63,16 @@ def test_an_eager_call_without_probes_is_not_one(monkeypatch: pytest.MonkeyPatch
     refused(there, monkeypatch, RuntimeError, "captured before an eager call")
 
 
+def test_a_replaced_module_needs_an_eager_call_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Trained(Case(make=lambda: net(nn.Identity())), True)
+    there.step()
+    there.model[1] = nn.Tanh()
+    refused(there, monkeypatch, RuntimeError, "captured before an eager call, expected one first")
+    there.step()
+    with Recorder():
+        there.step()
+
+
 def test_random_numbers_in_the_forward_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     there = Trained(Case(make=lambda: net(nn.Dropout(0.4))), True)
     there.step()

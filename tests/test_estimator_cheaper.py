@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
+from collections import OrderedDict, UserDict, defaultdict, namedtuple
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import fogzo
 import fogzo_kernels as fk
 from fogzo import FOGZO, NSPSA, QuantConfig
+from fogzo.estimators._batch import first_rows
 
 X, Y = torch.randn(10, 8, generator=torch.Generator().manual_seed(1)), torch.arange(10) % 4
 Pair = namedtuple("Pair", "x y")
@@ -178,3 +180,44 @@ def test_a_state_of_another_kind_of_difference_is_refused():
     state = FOGZO(make(), difference="forward").state_dict()
     with pytest.raises(ValueError, match="difference is 'forward', expected 'central'"):
         FOGZO(make()).load_state_dict(state)
+
+
+def test_the_rows_of_decimal_fractions_are_exact():
+    for per_mille in range(1, 1000):
+        for size in (1, 3, 7, 64, 100, 1000, 2**20):
+            rows = first_rows("FOGZO", torch.empty(size, 0), per_mille / 1000)
+            assert len(rows) == -(-per_mille * size // 1000), (per_mille, size)
+    assert len(first_rows("FOGZO", torch.empty(10, 0), 0.1 + 0.2)) == 3
+
+
+class Entries(UserDict):
+    """Gives its entries as attributes, as the batches of Hugging Face's tokenizers do."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        return self.data[name]
+
+
+class Attributes(dict):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.__dict__ = self
+
+
+class Read(dict):
+    """Its constructor takes no entries, but a file."""
+
+    def __init__(self, path: str = "rows") -> None:
+        super().__init__(ids=torch.arange(4))
+
+
+def test_a_mapping_keeps_its_type_where_it_can_be_made():
+    for kind in (Entries, Attributes, dict, OrderedDict):
+        head = first_rows("FOGZO", kind({"ids": torch.arange(4)}), 0.5)
+        assert type(head) is kind
+        assert head["ids"].tolist() == [0, 1]
+        if kind in (Entries, Attributes):
+            assert head.ids is head["ids"]
+    for batch in (Read(), defaultdict(list, ids=torch.arange(4))):
+        head = first_rows("FOGZO", batch, 0.5)
+        assert type(head) is dict
+        assert head["ids"].tolist() == [0, 1]

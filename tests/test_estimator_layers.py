@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -160,6 +161,60 @@ def test_tied_layers_of_two_kinds_are_probed_together():
     assert est.last.flips["0.weight"] > 0
     assert est.last.float_probes == []
     assert fogzo.summary(model).quantized[0].inputs == "8 bits"
+
+
+def tied_afterwards(config: QuantConfig, other: QuantConfig | None = None) -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 6), nn.Linear(6, 10, bias=False))
+    fogzo.quantize_(model, config, overrides={"1": other or config})
+    model[1].weight = model[0].weight
+    return model
+
+
+@pytest.mark.parametrize(
+    ("config", "other", "which"),
+    [
+        (QuantConfig(bits=2), None, "has another scale"),
+        (QuantConfig(bits=2, scale="lsq"), None, "has another scale"),
+        (QuantConfig(bits=2, scale="stretched"), None, "has another scale"),
+        (QuantConfig(bits=2), QuantConfig(bits=4), "has another config"),
+        (QuantConfig(bits=2, scale_value=1.0), QuantConfig(bits=2), "has another config"),
+    ],
+)
+@pytest.mark.parametrize("kind", [fogzo.STE, fogzo.NSPSA, fogzo.FOGZO])
+def test_layers_that_make_two_weights_of_one_are_refused(kind, config, other, which):
+    model = tied_afterwards(config, other)
+    text = (
+        f"{kind.__name__}: 0.weight is shared with 1.weight, which {which}, expected one Q(W) for "
+        "one weight: tie layers before quantize_"
+    )
+    with pytest.raises(ValueError, match=re.escape(text)):
+        kind(model)
+
+
+def test_a_weight_that_something_uses_as_it_is_is_refused():
+    model = fogzo.quantize_(nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)), overrides={"1": None})
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match=r"FOGZO: 0\.weight is shared with 1\.weight, which stays"):
+        fogzo.FOGZO(model)
+
+
+@pytest.mark.parametrize("scale", ["fixed", "absmax", "lsq"])
+def test_tied_layers_with_scales_of_equal_value_are_probed(scale):
+    """Buffers apart, as ``model.to()`` leaves them; a rule that follows W; one learned scale."""
+    model = tied_afterwards(QuantConfig(bits=2, scale=scale))
+    if scale == "fixed":
+        model[1].scale = model[0].scale.clone()
+    elif scale == "lsq":
+        model[1].scale = model[0].scale
+    before = nn.Sequential(nn.Embedding(10, 6), nn.Linear(6, 10, bias=False))
+    before[1].weight = before[0].weight
+    before.load_state_dict({f"{i}.weight": model[i].weight for i in range(2)})
+    fogzo.quantize_(before, model[0].config)
+    for net in (model, before):
+        est = fogzo.FOGZO(net, gamma=0.1)
+        est.backward(lambda net=net: F.cross_entropy(net(IDS).flatten(0, 1), IDS.flatten()))
+    assert torch.equal(model[0].weight.grad, before[0].weight.grad)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*deprecated")

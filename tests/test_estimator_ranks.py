@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 import fogzo
-from fogzo import FOGZO, NSPSA
+from fogzo import FOGZO, NSPSA, STE
 from fogzo.estimators import _ranks
 
 GENERATOR = torch.Generator().manual_seed(1)
@@ -69,6 +69,38 @@ def train(model: nn.Module, kind: Any, options: dict[str, Any], rows: slice) -> 
     }
 
 
+def in_buckets(kind: Any, plain: int, rows: slice, views: bool) -> list[Tensor]:
+    """Gradients of three calls that add up, of which the second is tried in vain at first.
+
+    Args:
+        plain: iterations before; in the second one the wrapper lays out its buckets anew.
+        views: whether gradients lie in the buckets.
+    """
+    wrapped = DDP(make(), find_unused_parameters=kind is NSPSA, gradient_as_bucket_view=views)
+    for _ in range(plain):
+        F.cross_entropy(wrapped(X[rows]), Y[rows]).backward()
+        wrapped.zero_grad()
+    est = kind(wrapped)
+
+    def closure() -> Tensor:
+        return F.cross_entropy(wrapped(X[rows]), Y[rows])
+
+    def failing() -> Tensor:
+        return 2 * closure() if torch.is_grad_enabled() else closure()[3]
+
+    est.backward(closure)
+    if kind is not STE:
+        before = [(p, p.grad, p.grad.clone()) for p in wrapped.parameters()]
+        with pytest.raises(IndexError):
+            est.backward(failing)
+        for p, grad, bits in before:
+            assert p.grad is grad
+            assert torch.equal(grad, bits)
+    est.backward(closure)
+    est.backward(closure)
+    return [p.grad for p in wrapped.parameters()]
+
+
 def two(rank: int) -> dict[str, Any]:
     rows = slice(rank * len(X) // COUNT, (rank + 1) * len(X) // COUNT)
     found: dict[str, Any] = {}
@@ -76,6 +108,11 @@ def two(rank: int) -> dict[str, Any]:
         # the quantized weights of NSPSA are constants to back-propagation
         wrapped = DDP(make(), find_unused_parameters=kind is NSPSA)
         found[name] = train(wrapped, kind, options, rows)
+    for kind in (STE, NSPSA, FOGZO):
+        for plain in (0, 2):
+            found[f"buckets {kind.__name__} {plain}"] = [
+                in_buckets(kind, plain, rows, views) for views in (False, True)
+            ]
     wrapped = DDP(make(norm=True))
     est = FOGZO(wrapped)
 
@@ -134,6 +171,15 @@ def test_all_processes_get_the_gradient_of_the_whole_batch(case, results):
     alone = train(make(), kind, options, slice(None))
     assert (first["losses"] - alone["losses"]).abs().max() <= 2 * LOSS_ERROR
     assert first["mode"] == alone["mode"] == options.get("probes_mode", "sequential")
+
+
+@pytest.mark.parametrize("plain", [0, 2])
+@pytest.mark.parametrize("kind", ["STE", "NSPSA", "FOGZO"])
+def test_gradients_that_lie_in_the_wrappers_buckets_add_up(kind, plain, results):
+    for found in results:
+        own, views = found[f"buckets {kind} {plain}"]
+        for a, b in zip(own, views, strict=True):
+            assert torch.equal(a, b)
 
 
 def test_probes_broadcast_no_buffers(results):

@@ -181,3 +181,14 @@ def test_a_state_that_no_estimator_made_is_refused_and_changes_nothing(kind, cha
 def test_a_state_that_is_no_dict_is_refused(kind):
     with pytest.raises(TypeError, match="load_state_dict: state is a list, expected the dict that"):
         kind(make()).load_state_dict([])
+
+
+@pytest.mark.parametrize("value", ["False", 1, None, torch.tensor(True)])
+@pytest.mark.parametrize("option", ["everything", "allow_unused", "check", "capturable"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_switch_is_true_or_false(kind, option, value):
+    if kind is STE and option == "everything":
+        return
+    text = f"{kind.__name__}: {option} is {value!r}, expected True or False"
+    with pytest.raises(TypeError, match=re.escape(text)):
+        kind(make(), **{option: value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import fogzo
-from fogzo import FOGZO
+from fogzo import FOGZO, NSPSA
 
 
 def made(**options: object) -> tuple[nn.Module, FOGZO]:
@@ -55,7 +56,23 @@ def optimizer() -> None:
         step.step()
 
 
-@pytest.mark.parametrize("run", [regime, fallbacks, turns, resolution, optimizer])
+def plain(kind: type[FOGZO | NSPSA] = FOGZO, steps: int = 1) -> None:
+    model, _ = made()
+    model[0].weight.requires_grad_(False)
+    est = kind(model)
+    for _ in range(steps):
+        est.backward(lambda: model(torch.ones(2, 100)).square().mean())
+
+
+def without_gradients() -> None:
+    model, est = made()
+    model[0].weight.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
+    est.backward(lambda: model(torch.ones(2, 100)).square().mean())
+
+
+@pytest.mark.parametrize(
+    "run", [regime, fallbacks, turns, resolution, optimizer, plain, without_gradients]
+)
 def test_a_warning_names_the_users_line(run: Callable[[], None]) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -63,3 +80,21 @@ def test_a_warning_names_the_users_line(run: Callable[[], None]) -> None:
     ours = [w for w in seen if str(w.message).startswith("FOGZO: ")]
     assert ours
     assert {w.filename for w in ours} == {__file__}
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [(FOGZO, "has a gradient (are all"), (NSPSA, "was read by the forward and")]
+)
+def test_steps_without_probes_are_told_once(kind: type[FOGZO | NSPSA], why: str) -> None:
+    text = f"{kind.__name__}: a step without probes: no weight that they perturb {why}"
+    with pytest.warns(UserWarning, match=re.escape(text)) as seen:
+        plain(kind, steps=3)
+    assert len(seen) == 1
+
+
+def test_quantization_that_is_switched_off_is_no_step_to_tell_of() -> None:
+    model, est = made()
+    fogzo.disable_quantization(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        est.backward(lambda: model(torch.ones(2, 100)).square().mean())

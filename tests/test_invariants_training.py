@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -201,4 +202,37 @@ def test_eval_mode_attention_is_probed_as_the_guide_was_taken():
 
     FOGZO(model).backward(closure)
     assert fused == [True, False, False]
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_probes_of_two_threads_leave_the_fused_attention_as_it_was():
+    """The first is in its probes when the second's begin, and done before they end."""
+    second_probes, first_is_done = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def run(of_probe: Callable[[], object]) -> None:
+        model = make()
+
+        def closure() -> Tensor:
+            if not torch.is_grad_enabled():
+                of_probe()
+            return loss_of(model)
+
+        FOGZO(model).backward(closure)
+
+    def of_second() -> None:
+        second_probes.set()
+        first_is_done.wait(60)
+        seen.append(torch.backends.mha.get_fastpath_enabled())
+
+    def first() -> None:
+        run(lambda: second.is_alive() or second.start() or second_probes.wait(60))
+        first_is_done.set()
+
+    second = threading.Thread(target=run, args=(of_second,))
+    thread = threading.Thread(target=first)
+    thread.start()
+    thread.join(60)
+    second.join(60)
+    assert seen == [False, False]
     assert torch.backends.mha.get_fastpath_enabled()

@@ -77,6 +77,32 @@ a call is refused: G would be made of gradients that differ. While probes run no
 broadcast. NSPSA leaves the quantized weights out of back-propagation: where it back-propagates to
 others, the wrapper needs `find_unused_parameters=True`. It has that in the table, and batched
 probes fall back because of it: without it they are batched.
+With `gradient_as_bucket_view=True` a call copies the gradients that it finds, because backward()
+writes into their memory.
+
+## What a closure may do
+
+Every forward of a step calls the closure, so that whatever it changes changes 1 + 2n times. Of that
+a probe undoes two things: what it writes into the buffers of the estimator's own model, and what it
+draws from torch's global generators. Other state goes on in every forward: the BatchNorm of a
+teacher that is not part of the model, an average of weights or a queue that the closure updates,
+the carry of a recurrent net that it keeps. Update these after `backward`, or keep them as buffers
+of the model. Probes run under `torch.no_grad()`: a closure that calls `torch.autograd.grad` does so
+inside `torch.enable_grad()`.
+
+A hook of `weight.register_hook` changes the guide and not G, whose random part is of all
+weights: what is to hold of G (a mask, a clip) is applied to `.grad` after `backward`. A step in
+which no perturbed weight has a gradient, because all are frozen or a hook set `.grad` to None, is
+plain back-propagation; a warning says so once.
+
+## Models that change
+
+An estimator is of the parameters and quantized layers that its model held when it was made. Every
+call compares them (2 microseconds for the MNIST recipe's model) and refuses others by name:
+parameters that `load_state_dict(assign=True)` or `layer.weight = nn.Parameter(...)` replaced, a
+layer that was added. Make the estimator anew then, and the optimizer too; `load_state_dict` of the
+old one's state goes on with its counts where the weights have the same names. Modules without
+parameters may come and go.
 
 ## Memory
 

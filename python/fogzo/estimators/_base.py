@@ -15,6 +15,7 @@ from fogzo_kernels import _check
 
 from ..layers.layout import check_model
 from . import _capture
+from ._held import Held
 from ._optimizers import OptimizerWatch, check_optimizers
 from ._repeat import Repeat
 from ._snapshot import Gradients
@@ -62,6 +63,10 @@ class Estimator(ABC):
         self._op = type(self).__name__
         self._call = f"{self._op}.backward"
         check_model(self._op, model)
+        flags = {"allow_unused": allow_unused, "everything": everything, "check": check}
+        for name, flag in (flags | {"capturable": capturable}).items():
+            if not isinstance(flag, bool):  # "False" would count as True
+                _check.fail(self._op, name, f"is {flag!r}", "True or False", TypeError)
         self.accumulate = self._count("accumulate", accumulate)
         self.allow_unused = allow_unused
         self.last = None
@@ -73,8 +78,9 @@ class Estimator(ABC):
         self._no_steps = NoSteps(self._call, self._parameters)
         self._unused_checked = False
         self._model, self._repeat_checked = model, not check
+        self._held = Held(model)
         self._optimizers = OptimizerWatch(self._op, model)
-        self.capturable, self._captured = bool(capturable), False
+        self.capturable, self._captured = capturable, False
         self._captures: _capture.Captures | None = None
         if capturable:
             self._captures = _capture.Captures(self._op, model, self._parameters)
@@ -97,8 +103,9 @@ class Estimator(ABC):
             The unperturbed loss, detached, 0-dim.
 
         Raises:
-            TypeError, ValueError, RuntimeError: a closure that does something else; with
-                check=True on the first call, one that gives another loss when it is repeated.
+            TypeError, ValueError, RuntimeError: a closure that does something else; a model with
+                other parameters than when the estimator was made; with check=True on the first
+                call, a closure that gives another loss when it is repeated.
             FloatingPointError: (CPU, without capturable) a loss that is not finite; a probe's only
                 with on_nonfinite="raise". After any error parameters and gradients are as they
                 were; so are buffers and random states, where the estimator probes.
@@ -106,7 +113,11 @@ class Estimator(ABC):
         Example:
             >>> loss = est.backward(lambda: F.cross_entropy(model(x), y))
         """
-        captured = self._capturing()
+        if self._held.changed(self._call):
+            self._look_at_modules()
+        return self._estimate(closure, batch, scaler, self._capturing())
+
+    def _estimate(self, closure: Closure, batch: Any, scaler: Any, captured: bool) -> Tensor:
         if not callable(closure):
             got = f"is a {type(closure).__name__}"
             _check.fail(self._call, "closure", got, FORWARD_ONLY, TypeError)
@@ -247,6 +258,11 @@ class Estimator(ABC):
     def __getstate__(self) -> dict[str, Any]:
         """For a copy, whose first call shall see whether its closure uses the copied model."""
         return {**self.__dict__, "_unused_checked": False}
+
+    def _look_at_modules(self) -> None:
+        """Modules without parameters came or went: what was learned of them no longer holds."""
+        if self._captures is not None:
+            self._captures.forget()
 
     def _options(self) -> dict[str, Any]:
         return {"accumulate": self.accumulate}

@@ -35,7 +35,7 @@ class Captures:
 
     def __init__(self, call: str, model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
         self._call, self._parameters = call, list(parameters)
-        self._modules = list(model.modules())
+        self._model = model
         self.held = False
         self.drew: list[str] = []
         self._modes: list[bool] | None = None  # of the modules, in that call
@@ -72,5 +72,9 @@ class Captures:
         """Note a call: where its forward drew random numbers, where all depends on them."""
         self.drew, self._modes = list(drew), self._training()
 
+    def forget(self) -> None:
+        """The next capture needs an eager call first."""
+        self._modes = None
+
     def _training(self) -> list[bool]:
-        return [module.training for module in self._modules]
+        return [module.training for module in self._model.modules()]

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from fogzo_kernels import _check, _surrogate
 
-from ._base import MAX_CALLS, Estimator, Forward, as_scalar, check_one
+from ._base import MAX_CALLS, Closure, Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
 from ._capture import capturing
+from ._fused import unfused
 from ._ranks import Ranks
 from ._resolution import ResolutionWatch
 from ._run import Run
@@ -33,6 +34,7 @@ class Probing(Estimator):
 
     _counters = Estimator._counters | {"fallbacks": MAX_CALLS}
     _without_probes = "G is the straight-through gradient"
+    _needs = "has a gradient (are all frozen, or does a hook set .grad to None?)"
     fallbacks: Tensor | int
 
     def __init__(
@@ -97,7 +99,7 @@ class Probing(Estimator):
         self._part: Forward | None = None  # the closure with a part of the batch
         if not capturable:
             self.fallbacks = 0
-        self._warned = False
+        self._warned = self._warned_of_plain = False
         if not self._targets:
             expected = "fogzo.quantize_(model, config) first, or everything=True"
             _check.fail(op, "model", "has no quantized weight", expected)
@@ -109,8 +111,11 @@ class Probing(Estimator):
         self._differences = Differences(self.probes, SIDES[difference], not capturable)
         self._resolution = ResolutionWatch(op, not capturable)
 
-    def backward(self, closure: Any, batch: Any = None, scaler: Any = None) -> Tensor:
-        captured = self._capturing()
+    def _look_at_modules(self) -> None:
+        super()._look_at_modules()
+        self._buffers = Buffers(self._model)
+
+    def _estimate(self, closure: Closure, batch: Any, scaler: Any, captured: bool) -> Tensor:
         if self.last is not None:
             self.last.release()
         if self.probe_fraction < 1:
@@ -124,7 +129,7 @@ class Probing(Estimator):
             self._random.keep(captured)
             self._buffers.keep()
             try:
-                loss = super().backward(closure, batch, scaler)
+                loss = super()._estimate(closure, batch, scaler, captured)
             except BaseException:
                 for target in self._targets:
                     target.clear()
@@ -136,8 +141,6 @@ class Probing(Estimator):
         assert self.last is not None
         self._resolution.see(self.last)
         return loss
-
-    backward.__doc__ = Estimator.backward.__doc__
 
     def raise_if_failed(self) -> None:
         self._warn()
@@ -181,14 +184,9 @@ class Probing(Estimator):
         if self._captures is not None:
             self._captures.learn(self._random.drawn())
         self._gradients.seal()
-        # the fused attention of eval mode rounds otherwise than what the guide was taken through
-        fused = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
+        with unfused:
             self._ranks.begin_probes()
             losses = self._losses(forward, guided, last, after)
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fused)
         self._random.write(after)
         self._check_sealed("in a probe")
         last._losses, last._sides = self._ranks.mean(losses), sides
@@ -317,6 +315,12 @@ class Probing(Estimator):
             set_gradients(targets, estimate)
             if over:
                 guided.guides[part] = plain[part] = estimate
+
+    def _warn_of_plain(self) -> None:
+        """Of a step without probes, unless quantization is switched off."""
+        if not self._warned_of_plain and any(target.enabled for target in self._targets):
+            self._warned_of_plain = True
+            warn(f"{self._op}: a step without probes: no weight that they perturb {self._needs}")
 
     def _warn(self) -> None:
         """Say what devices counted; waits for them."""

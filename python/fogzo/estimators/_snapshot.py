@@ -17,12 +17,16 @@ class Gradients:
 
     During the closure every .grad is None but one, a sentinel of zeros: that is how a backward() or
     zero_grad() inside the closure is seen, and why neither can harm what was accumulated before.
+
+    Gradients that are views may lie in the buckets of a DistributedDataParallel, into which the
+    next backward() writes: of them copies are kept, and written back in the end.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
         # None unless a step is under way: nothing to undo then
         self._old: list[tuple[nn.Parameter, Tensor]] | None = None
+        self._copies: dict[int, Tensor] = {}  # by id of the view
         self._holder: nn.Parameter | None = None
         self._sentinel: Tensor | None = None
         self._version = 0
@@ -31,6 +35,7 @@ class Gradients:
         self._old = old = [(p, g) for p in self._parameters if (g := p.grad) is not None]
         for p, _ in old:
             p.grad = None
+        self._copies = {id(g): g.clone() for _, g in old if g._is_view()}
         holder = self._holder
         if holder is None or not holder.requires_grad or not self._place(holder):
             trainable = (p for p in self._parameters if p.requires_grad)
@@ -57,10 +62,13 @@ class Gradients:
                 return "backward()"
         if holder is None or sentinel is None:
             return None
-        if holder.grad is sentinel and sentinel._version == self._version:
-            holder.grad = None
-            return None
-        return "backward()" if holder.grad is not None and holder.grad.any() else "zero_grad()"
+        now, holder.grad = holder.grad, None
+        if now is sentinel:
+            return None if sentinel._version == self._version else "zero_grad()"
+        if now is None:
+            return "zero_grad()"
+        # a DistributedDataParallel that lays out its buckets anew puts the zeros into one of them
+        return "backward()" if now.any() else None
 
     def seal(self) -> None:
         """Remember the new gradients, which no probe may change."""
@@ -79,21 +87,31 @@ class Gradients:
         for p in self._parameters:
             p.grad = None
         for p, old in self._old:
-            p.grad = old
+            p.grad = written(old, self._copies.get(id(old), old))
         self._holder = self._sentinel = self._old = None
+        self._copies = {}
 
     def commit(self) -> None:
         """Add what the step made to what was there, into the tensor that was there."""
         for p, old in self._old or ():
             new, p.grad = p.grad, None
-            if new is None:
-                p.grad = old
-            elif old.is_sparse:
+            if new is not None and old.is_sparse:
                 p.grad = new + old
-            else:
+                continue
+            kept = self._copies.get(id(old), old)
+            if new is not None:
                 with torch.no_grad():
-                    p.grad = old.add_(new)
-        self._old = None
+                    kept.add_(new)
+            p.grad = written(old, kept)
+        self._old, self._copies = None, {}
+
+
+def written(old: Tensor, values: Tensor) -> Tensor:
+    """``old``, with these values."""
+    if values is not old:
+        with torch.no_grad():
+            old.copy_(values)
+    return old
 
 
 class RandomStates:

@@ -181,6 +181,7 @@ def find_targets(
     targets: list[Target] = []
     for name, layers in layout.quantized():
         check_latent(layers[0].weight, op, name)
+        check_tied(op, name, layout.holders[id(layers[0].weight)])
         targets.append(QuantTarget(name, len(targets), layers, act_bits))
     if everything:
         quantized, scales = {target.name for target in targets}, layout.learned_scales()
@@ -189,6 +190,34 @@ def find_targets(
                 holders = layout.holders[id(parameter)]
                 targets.append(FloatTarget(op, name, len(targets), holders, noise))
     return targets
+
+
+def check_tied(op: str, name: str, holders: Sequence[Holder]) -> None:
+    """Refuse a weight that does not mean one Q(W) wherever it is held: a probe has no other."""
+    if len(holders) == 1:
+        return
+    first = next(h.module for h in holders if isinstance(h.module, QuantLayer))
+    for holder in holders:
+        module = holder.module
+        if not isinstance(module, QuantLayer) or holder.key != "weight":
+            other = "which stays float"
+        elif module.config != first.config:
+            other = "which has another config"
+        elif not have_one_scale(first, module):
+            other = "which has another scale"
+        else:
+            continue
+        expected = "one Q(W) for one weight: tie layers before quantize_, which gives them one"
+        _check.fail(op, name, f"is shared with {holder.path}, {other}", expected)
+
+
+def have_one_scale(layer: QuantLayer, other: QuantLayer) -> bool:
+    """Of two with one config and one weight; buffers by value: ``model.to()`` may split them."""
+    learned = layer.config.learned
+    if learned is not None:
+        return layer._parameters[learned] is other._parameters[learned]
+    same = layer.config.dynamic or layer.scale is other.scale
+    return same or torch.equal(layer.scale, other.scale)
 
 
 class InPlaceOfWeights:

@@ -124,6 +124,7 @@ class FOGZO(Probing):
         t = self.calls // self.accumulate
         targets = [t for t in self._targets if t.weight.grad is not None and t.enabled]
         if not targets:
+            self._warn_of_plain()
             return last
         if isinstance(t, Tensor):
             last.gamma = _gamma.on_device(self.gamma, self.ramp_steps, t)

@@ -42,6 +42,7 @@ class NSPSA(Probing):
     """
 
     _without_probes = "G is zero"
+    _needs = "was read by the forward and requires grad"
 
     def __init__(
         self,
@@ -90,6 +91,8 @@ class NSPSA(Probing):
         if targets:
             with torch.no_grad():
                 self._replace(forward, targets, scaler, last)
+        else:
+            self._warn_of_plain()
         return last
 
     def _replace(self, forward: Forward, targets: list[Target], scaler: Any, last: Last) -> None:
