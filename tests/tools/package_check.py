@@ -80,7 +80,10 @@ def sdist(source: Path) -> Path:
     run(sys.executable, "-m", "venv", python.parents[1])
     required = tomllib.loads((source / "pyproject.toml").read_text())["build-system"]["requires"]
     run(python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *required)
-    hook = "import os, sys, setuptools.build_meta as b; os.chdir(sys.argv[1]); b.build_sdist(sys.argv[2])"
+    hook = (
+        "import os, sys, setuptools.build_meta as b;"
+        "os.chdir(sys.argv[1]); b.build_sdist(sys.argv[2])"
+    )
     run(python, "-c", hook, source, WORK)
     (archive,) = WORK.glob("*.tar.gz")
     with tarfile.open(archive) as file:
