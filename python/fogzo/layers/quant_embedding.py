@@ -37,6 +37,7 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
 
     float_class = nn.Embedding
     multiplies = False
+    begins_normal = True
 
     def __init__(
         self,
@@ -78,9 +79,10 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
             return "max_norm", got, "None"
         return ("sparse", "is True", "False: gradients are dense") if module.sparse else None
 
-    @property
-    def frozen_rows(self) -> frozenset[int]:
-        return frozenset() if self.padding_idx is None else frozenset((self.padding_idx,))
+    @classmethod
+    def frozen_rows_of(cls, module: nn.Module) -> frozenset[int]:
+        assert isinstance(module, nn.Embedding)
+        return frozenset() if module.padding_idx is None else frozenset((module.padding_idx,))
 
     @property
     def act_bits(self) -> int | None:

@@ -47,6 +47,7 @@ class QuantLayer(nn.Module):
 
     float_class: ClassVar[type[nn.Module]]  # the torch layer it quantizes
     multiplies: ClassVar[bool] = True  # whether it has inputs that could be integers
+    begins_normal: ClassVar[bool] = False  # whether torch begins W by N(0, 1), not U(-1, 1)/sqrt K
 
     weight: Tensor
     scale: Tensor
@@ -94,10 +95,15 @@ class QuantLayer(nn.Module):
             return learned_scale(self.scale.detach())
         return self.scale
 
+    @classmethod
+    def frozen_rows_of(cls, module: nn.Module) -> frozenset[int]:
+        """Rows of W that a layer of this kind, float or quantized, gives no gradient."""
+        return frozenset()
+
     @property
     def frozen_rows(self) -> frozenset[int]:
         """Rows of W that this layer gives no gradient."""
-        return frozenset()
+        return self.frozen_rows_of(self)
 
     @property
     def act_bits(self) -> int | None:
@@ -200,15 +206,23 @@ class QuantLayer(nn.Module):
             module.weight = nn.Parameter(values, requires_grad=latent.requires_grad)
         return module
 
+    def _first_tensors(self, op: str) -> dict[str, Tensor]:
+        w = check_latent(self.weight, op)
+        with torch.no_grad():
+            return scale_tensors(
+                self.probe_space(w), self.config, op, "weight", self.begins_normal, self.frozen_rows
+            )
+
     def rescale(self) -> None:
         """Compute the scale, fixed or learned, anew from the present weight."""
         with torch.no_grad():
-            fresh = scale_tensors(self.probe_space(self.weight), self.config)
+            fresh = self._first_tensors(f"{type(self).__name__}.rescale")
             for name, tensor in fresh.items():
                 table = self._parameters if name in self._parameters else self._buffers
                 old: Any = table[name]
                 if old.device == tensor.device:
-                    old.copy_(tensor)
+                    # rows of zeros that get no gradient here may be trained by a tied layer
+                    old.copy_(torch.where(fresh["scale"] > _check.MIN_SCALE, tensor, old))
                 else:  # a layer made on the meta device got its weight from a checkpoint
                     setattr(
                         self, name, nn.Parameter(tensor) if table is self._parameters else tensor
@@ -260,10 +274,7 @@ def become_quantized(
     module.config, module.grid, module.surrogate = config, config.values, config.surrogate_name
     module.enabled, module._rotates = True, config.rotated
     module._probe_weight, module._was_read = None, False
-    if tensors is None:
-        w = check_latent(module.weight, cls.__name__)
-        with torch.no_grad():
-            tensors = scale_tensors(module.probe_space(w), config, cls.__name__)
+    tensors = module._first_tensors(cls.__name__) if tensors is None else tensors
     for name, tensor in tensors.items():
         if isinstance(tensor, nn.Parameter):
             module.register_parameter(name, tensor)
