@@ -73,12 +73,12 @@ class QuantConv(QuantLayer, _ConvNd):
         state = self.__dict__
         if not state["enabled"]:
             state["_was_read"] = True
-            return self._of_values(x, self.weight, self._parameters["bias"])
+            return self._of_values(x, self.weight, self._bias())
         bits, probe = state["config"].act_bits, state["_probe_weight"]
         if bits is None and isinstance(probe, CodedWeight):
             bits = probe.act_bits
         if bits is None and not state["_rotates"]:
-            bias = self._parameters["bias"]
+            bias = self._bias()
             if isinstance(probe, CodedWeight) and not torch.is_grad_enabled():
                 state["_was_read"] = True
                 return probe.product(x, bias, self._of_values)
@@ -93,7 +93,7 @@ class QuantConv(QuantLayer, _ConvNd):
 
     def _of_patches(self, x: Tensor, bits: int | None) -> Tensor:
         """[B, C, ...] -> [B, out_channels, ...], group by group, from rows [B * L, K]."""
-        dtype, bias = self._result_dtype(x), self._parameters["bias"]
+        dtype, bias = self._result_dtype(x), self._bias()
         patches, size = self._patches(x)
         probe = self._probe_weight
         coded: CodedWeight | None = None

@@ -13,6 +13,7 @@ from fogzo_kernels import _check
 from ..autograd import fake_quantize, integer_linear, rotate
 from .coded_weight import CodedWeight
 from .config import QuantConfig, given_config
+from .no_weight import refuse_weight
 from .scales import (
     as_rows,
     check_latent,
@@ -68,7 +69,7 @@ class QuantLayer(nn.Module):
         """
         state = self.__dict__
         state["_was_read"] = True
-        w = check_latent(state["_parameters"]["weight"], type(self).__name__)
+        w = self._latent()
         probe: Tensor | CodedWeight | None = state["_probe_weight"]
         if not state["enabled"]:
             values = self.probe_space(w)
@@ -78,6 +79,13 @@ class QuantLayer(nn.Module):
             rows = self.probe_space(w)
             values = self._fake_quantize(rows, self._fresh_scale(rows))
         return values if w.dim() == 2 else values.view(w.shape)
+
+    def _latent(self) -> Tensor:
+        try:
+            w = self.__dict__["_parameters"]["weight"]
+        except KeyError:
+            refuse_weight(self)
+        return check_latent(w, type(self).__name__)
 
     def probe_space(self, tensor: Tensor) -> Tensor:
         """A tensor of W's shape as float32 [N, K] where the grid lies: rotated for "quest"."""
@@ -133,6 +141,14 @@ class QuantLayer(nn.Module):
 
     # ---- products, for the layers that multiply
 
+    def _bias(self) -> Tensor | None:
+        try:
+            own: Any = self.__dict__["_parameters"]["bias"]
+        except KeyError:  # pruned or parametrized: what its hook made of it
+            own = self.bias
+        bias: Tensor | None = own
+        return bias
+
     def _of_codes(self, rows: Tensor, probe: CodedWeight, bias: Tensor | None) -> Tensor:
         """Floats [M, K] by a probe's codes, [M, N]."""
         self.__dict__["_was_read"] = True
@@ -147,7 +163,7 @@ class QuantLayer(nn.Module):
         if probe is not None:
             assert isinstance(probe, CodedWeight)
             return probe, probe.values() if torch.is_grad_enabled() else None
-        rows = self.probe_space(check_latent(self.weight, type(self).__name__))
+        rows = self.probe_space(self._latent())
         scale = self._fresh_scale(rows)
         codes = fk.quantize(rows.detach(), scale.detach(), self.grid)
         values = self._fake_quantize(rows, scale) if torch.is_grad_enabled() else None
@@ -157,7 +173,7 @@ class QuantLayer(nn.Module):
         """Rows [M, K] as integers of so many bits by codes, [M, N] of ``dtype``."""
         coded, values = self._codes()
         x = x if x.dtype is torch.bfloat16 else x.float()
-        bias = self._parameters["bias"]
+        bias = self._bias()
         return integer_linear(x, values, bias, coded.codes, coded.scale, coded.grid, bits, dtype)
 
     def _result_dtype(self, x: Tensor) -> torch.dtype:

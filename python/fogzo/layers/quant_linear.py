@@ -76,7 +76,7 @@ class QuantLinear(QuantLayer, nn.Linear):
         state = self.__dict__
         if not state["enabled"]:
             state["_was_read"] = True
-            return nn.functional.linear(x, self.weight, self._parameters["bias"])
+            return nn.functional.linear(x, self.weight, self._bias())
         bits, probe = state["config"].act_bits, state["_probe_weight"]
         dtype = x.dtype
         if state["_rotates"]:
@@ -86,14 +86,14 @@ class QuantLinear(QuantLayer, nn.Linear):
             bits = probe.act_bits
             if bits is None and not torch.is_grad_enabled():
                 state["_was_read"] = True
-                bias = self._parameters["bias"]
+                bias = self._bias()
                 autocast = torch.is_autocast_enabled(x.device.type)
                 if probe.as_values or dtype is not torch.float32 or autocast:
                     return probe.product(x, bias)
                 return self._shaped(x, self._of_codes(self._rows(x), probe, bias))
         if bits is not None:
             return self._shaped(x, self._of_integers(self._rows(x), bits, self._result_dtype(x)))
-        return nn.functional.linear(x, self.quantized_weight(), self._parameters["bias"])
+        return nn.functional.linear(x, self.quantized_weight(), self._bias())
 
     def _rows(self, x: Tensor) -> Tensor:
         return x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
