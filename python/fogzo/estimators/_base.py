@@ -16,6 +16,7 @@ from fogzo_kernels import _check
 from ..layers.layout import check_model
 from . import _capture
 from ._optimizers import OptimizerWatch, check_optimizers
+from ._ranks import refuse_flat
 from ._repeat import Repeat
 from ._snapshot import Gradients
 from ._steps import FORWARD_ONLY, NoSteps
@@ -62,6 +63,7 @@ class Estimator(ABC):
         self._op = type(self).__name__
         self._call = f"{self._op}.backward"
         check_model(self._op, model)
+        refuse_flat(self._op, model)
         self.accumulate = self._count("accumulate", accumulate)
         self.allow_unused = allow_unused
         self.last = None
