@@ -77,6 +77,9 @@ def use_backend(name: str) -> Iterator[None]:
     Args:
         name: reference, cpu, triton, cuda, or auto (the order by device).
 
+    Returns:
+        A context manager; blocks may be nested, the innermost counts.
+
     Raises:
         ValueError: an unknown name.
         RuntimeError: from an operation inside the block that this backend refuses, with its reason.
@@ -238,6 +241,13 @@ def has_kernel(op: str, device: str = "cpu") -> bool:
     Args:
         op: name of an operation. device: cpu, cuda, ...
 
+    Returns:
+        True where a backend of the order by device (or the one that use_backend or FOGZO_BACKEND
+        names) takes the operation; a single call may still be refused.
+
+    Raises:
+        ValueError: no operation of that name.
+
     Example:
         >>> with use_backend("reference"):
         ...     has_kernel("probe_matmul")
@@ -282,6 +292,12 @@ def why_not(backend: str) -> str | None:
     Args:
         backend: reference, cpu, triton or cuda.
 
+    Returns:
+        The reason as a text that says how to get what is missing, or None.
+
+    Raises:
+        ValueError: no backend of that name.
+
     Example:
         >>> why_not("triton")  # doctest: +SKIP
         'no CUDA device'
@@ -311,6 +327,9 @@ def _why_not_triton() -> str | None:
 def backends() -> tuple[str, ...]:
     """The backends that can be used on this machine, in the order of preference.
 
+    Returns:
+        Names out of cuda, triton, cpu and reference; empty where nothing of them can be used.
+
     Example:
         >>> "reference" in backends()  # where torch is installed
         True
@@ -322,6 +341,9 @@ def capabilities() -> dict[str, dict[str, str | None]]:
     """For each operation and backend: None where it is taken, else the reason why it is not.
 
     A backend may still refuse a single call (a grid, a form), with its reason.
+
+    Returns:
+        {operation: {backend: None or a text}}, of torch tensors on the backend's device.
 
     Example:
         >>> capabilities()["noise"]["reference"] is None  # where torch is installed

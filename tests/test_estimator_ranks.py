@@ -238,3 +238,21 @@ def test_data_parallel_is_refused():
     text = "model holds an nn.DataParallel, whose threads share no random state, expected"
     with pytest.raises(TypeError, match=text):
         FOGZO(nn.DataParallel(make()))
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_flat_weights_are_refused(original, tmp_path):
+    """FSDP1, by every estimator; with use_orig_params it looks like a closure's backward()."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    meeting = f"file://{tmp_path}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        cpu = torch.device("cpu")
+        flat = FullyShardedDataParallel(make(), device_id=cpu, use_orig_params=original)
+        for kind in (STE, NSPSA, FOGZO):
+            text = f"{kind.__name__}: model holds a FullyShardedDataParallel, whose weights are pa"
+            with pytest.raises(TypeError, match=text):
+                kind(nn.Sequential(flat))
+    finally:
+        torch.distributed.destroy_process_group()

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import weight_norm
 
 import fogzo
@@ -159,6 +160,57 @@ def test_a_weight_that_a_hook_computes_stays_float():
     text = "1.weight: nn.Linear: its weight is no parameter"
     with pytest.raises(ValueError, match=text):
         fogzo.quantize_(model, filter_fn=lambda module, name: name == "1")
+
+
+class Halved(nn.Module):
+    def forward(self, w: torch.Tensor) -> torch.Tensor:
+        return w / 2
+
+
+def flat(layer: nn.Module) -> None:
+    """As FullyShardedDataParallel leaves it."""
+    layer.weight, layer.__dict__["weight"] = None, layer.weight.detach()
+    del layer._parameters["weight"]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+@pytest.mark.parametrize("config", [QuantConfig(), QuantConfig(act_bits=8)], ids=["float", "int8"])
+@pytest.mark.parametrize(
+    ("take", "got"),
+    [
+        (lambda m: prune.l1_unstructured(m, "weight", 0.5), "is computed by L1Unstructured"),
+        (lambda m: parametrize.register_parametrization(m, "weight", Halved()), "is comp.* Halved"),
+        (weight_norm, "is computed by _WeightNorm"),
+        (nn.utils.weight_norm, "is computed by WeightNorm"),
+        (nn.utils.spectral_norm, "is computed by SpectralNorm"),
+        (flat, "is no parameter any more, as FullyShardedDataParallel makes it"),
+    ],
+)
+def test_what_took_a_quantized_layers_weight_is_named(take, got, config):
+    for layer, x in (
+        (QuantLinear(4, 4, config=config), torch.ones(1, 4)),
+        (fogzo.QuantConv1d(4, 4, 1, config=config), torch.ones(1, 4, 2)),
+        (fogzo.QuantEmbedding(4, 4, config=config), torch.tensor([1])),
+    ):
+        prune.random_unstructured(layer, "bias", 0.5) if x.dim() > 1 else None  # not this
+        take(layer)
+        text = f"{type(layer).__name__}: weight {got}, expected "
+        with pytest.raises(RuntimeError, match=text):
+            layer(x)
+
+
+@pytest.mark.parametrize("config", [QuantConfig(), QuantConfig(act_bits=8)], ids=["float", "int8"])
+def test_a_pruned_bias_is_used_and_trained(config):
+    for layer, x in (
+        (QuantLinear(4, 4, config=config), torch.ones(1, 4)),
+        (fogzo.QuantConv1d(4, 4, 1, config=config), torch.ones(1, 4, 2)),
+    ):
+        whole, bias = layer(x).detach(), layer.bias.detach().clone()
+        prune.l1_unstructured(layer, "bias", 2)
+        shape = (-1, *[1] * (x.dim() - 2))
+        torch.testing.assert_close(layer(x), whole - (bias * (1 - layer.bias_mask)).view(shape))
+        layer(x).sum().backward()
+        assert layer.bias_orig.grad.count_nonzero() == 2
 
 
 def test_summary_says_shapes_bytes_and_reasons():

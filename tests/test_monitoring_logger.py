@@ -247,6 +247,7 @@ def test_without_tensorboard_it_says_what_to_install(tmp_path, monkeypatch):
     [
         ({"est": 3, "path": "x"}, TypeError, "est is a int, expected fogzo.STE, NSPSA or FOGZO"),
         ({}, ValueError, "path is None, expected a file, or tensorboard="),
+        ({"path": 3}, TypeError, "Logger: path is 3, expected a str or a pathlib.Path"),
         ({"path": "."}, ValueError, "Logger: path is the folder ., expected a file in it"),
         ({"path": "x", "every": 0}, ValueError, "every is 0, expected an int >= 1"),
         ({"path": "x", "buffer": 1.5}, ValueError, "buffer is 1.5, expected an int >= 1"),

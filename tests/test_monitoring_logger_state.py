@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -35,6 +36,36 @@ def test_a_resumed_run_cuts_what_it_will_write_again(tmp_path):
         logger.load_state_dict(of_logger)
         train(est, resumed, logger, 2)
     assert (tmp_path / "part.jsonl").read_bytes() == whole
+
+
+def test_a_file_is_cut_by_the_first_row_that_is_written(tmp_path, monkeypatch):
+    """Whichever state is loaded first, and by a file that takes its place."""
+    path, model = tmp_path / "log.jsonl", make()
+    est = FOGZO(model)
+    with Logger(est, path) as logger:
+        train(est, model, logger, 3)
+        state, of_logger = est.state_dict(), logger.state_dict()
+        train(est, model, logger, 1)
+    with path.open("ab") as file:
+        file.write(b'{"step": 1}')  # without the line's end
+    whole = path.read_bytes()
+    est = FOGZO(model)
+    logger = Logger(est, path, resume=True)
+    est.load_state_dict(state)
+    logger.load_state_dict(of_logger)
+    assert path.read_bytes() == whole
+    train(est, model, logger, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("a full disk")))
+        with pytest.raises(OSError, match="a full disk"):
+            logger.flush()
+    assert path.read_bytes() == whole
+    train(est, model, logger, 1)
+    logger.close()
+    rows, before = rows_of(path), whole.splitlines()
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[3]["train_loss"] < json.loads(before[3])["train_loss"]  # trained a step more
+    assert [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
 
 
 def test_oscillation_and_the_rows_to_come_go_on_where_they_were(tmp_path):

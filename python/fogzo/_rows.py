@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 
@@ -21,3 +24,18 @@ def finite(value: Any) -> Any:
 def encoded(row: dict[str, Any]) -> bytes:
     """One object, one line."""
     return (json.dumps(finite(row), allow_nan=False) + "\n").encode()
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file so that a reader finds the old or the new one, whole."""
+    temporary = path.with_name(path.name + ".new")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # a part of a file, on a disk that may be full
+        raise

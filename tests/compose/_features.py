@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from recorder import Recorder
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -291,6 +291,10 @@ def sharded() -> nn.Module:
     return model
 
 
+def flat() -> nn.Module:
+    return FullyShardedDataParallel(net(), device_id=torch.device("cpu"), use_orig_params=True)
+
+
 def hooked() -> nn.Module:
     model = net(nn.Identity())
     model[1].register_forward_hook(lambda module, args, out: out * 1.5)
@@ -388,6 +392,9 @@ FEATURES: dict[str, Feature] = {
         wraps=True,
     ),
     "FSDP2 (fully_shard)": Feature(sharded, refused="is a DTensor, sharded over processes"),
+    "FSDP1 (FullyShardedDataParallel)": Feature(
+        flat, refused="holds a FullyShardedDataParallel, whose weights are parts of one flat tensor"
+    ),
     "nn.DataParallel": Feature(
         lambda: nn.DataParallel(net()),
         refused="holds an nn.DataParallel, whose threads share no random state",

@@ -72,11 +72,13 @@ graph does. A forward that draws random numbers is refused when it is captured.
 Give the estimator the model that DistributedDataParallel wraps: it averages the losses of all
 probes over the wrapper's processes, and since the gradients are averaged and the noise is the same
 everywhere, so is G. `est.last.losses` are the averages, `est.last.loss` is the process's own.
-`process_group=` names the processes where the wrapper is not part of the model. Inside `no_sync()`
-a call is refused: G would be made of gradients that differ. While probes run no buffers are
-broadcast. NSPSA leaves the quantized weights out of back-propagation: where it back-propagates to
-others, the wrapper needs `find_unused_parameters=True`. It has that in the table, and batched
-probes fall back because of it: without it they are batched.
+`process_group=` names the processes where the wrapper is not part of the model. Weights that are
+sharded are refused: FullyShardedDataParallel by every estimator, `fully_shard` and nn.DataParallel
+by those that probe. Inside `no_sync()` a call is refused: G would be made of gradients that differ.
+While probes run no buffers are broadcast. NSPSA leaves the quantized weights out of
+back-propagation: where it back-propagates to others, the wrapper needs
+`find_unused_parameters=True`. It has that in the table, and batched probes fall back because of it:
+without it they are batched.
 With `gradient_as_bucket_view=True` a call copies the gradients that it finds, because backward()
 writes into their memory.
 

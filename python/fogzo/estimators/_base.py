@@ -17,6 +17,7 @@ from ..layers.layout import check_model
 from . import _capture
 from ._held import Held
 from ._optimizers import OptimizerWatch, check_optimizers
+from ._ranks import refuse_flat
 from ._repeat import Repeat
 from ._snapshot import Gradients
 from ._steps import FORWARD_ONLY, NoSteps
@@ -67,6 +68,7 @@ class Estimator(ABC):
         for name, flag in (flags | {"capturable": capturable}).items():
             if not isinstance(flag, bool):  # "False" would count as True
                 _check.fail(self._op, name, f"is {flag!r}", "True or False", TypeError)
+        refuse_flat(self._op, model)
         self.accumulate = self._count("accumulate", accumulate)
         self.allow_unused = allow_unused
         self.last = None

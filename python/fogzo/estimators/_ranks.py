@@ -134,3 +134,13 @@ def sync_buffers(wrapper: DistributedDataParallel) -> None:
         first = dist.get_global_rank(group, 0)
         for buffer in wrapper.module.buffers():
             dist.broadcast(buffer.detach(), first, group=group)
+
+
+def refuse_flat(op: str, model: nn.Module) -> None:
+    """Refuse FullyShardedDataParallel: it moves weights and gradients while a forward runs."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None:  # then nothing is wrapped in one
+        return
+    if any(isinstance(module, fsdp.FullyShardedDataParallel) for module in model.modules()):
+        got = "holds a FullyShardedDataParallel, whose weights are parts of one flat tensor"
+        _check.fail(op, "model", got, WHOLE, TypeError)

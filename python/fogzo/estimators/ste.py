@@ -13,6 +13,9 @@ from .record import Last
 class STE(Estimator):
     """Back-propagation with each layer's surrogate; the baseline, one forward and one backward.
 
+    W^ = a value(x), x = W / a
+    G  = (dL/dW^) h'(x)         h of the layer's surrogate, its mask for most: 1 inside the range
+
     Args:
         model: with or without quantized layers.
         accumulate: calls that make one schedule step; without effect on the STE.

@@ -67,6 +67,6 @@ def _quantize(module: nn.Module, config: FogzoConfig) -> nn.Module:
     how = given_config(op, config.config)
     seen = config._seen.get(id(weight))
     if seen is None or seen[1] != weight._version:  # trained since: another scale
-        tensors = first_scale(weight, how, f"{type(module).__name__}.weight")
+        tensors = first_scale(weight, how, f"{type(module).__name__}.weight", [module])
         seen = config._seen[id(weight)] = weight, weight._version, tensors
     return become_quantized(module, kind, how, seen[2])

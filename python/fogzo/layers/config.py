@@ -43,6 +43,10 @@ class QuantConfig:
     Example:
         >>> QuantConfig(grid="mid-rise", bits=2).values.v_max
         1.5
+
+    Source: Yang & Aamodt, arXiv 2510.23926 (fixed, the surrogates); BitNet b1.58, arXiv 2402.17764
+    (absmean, inputs by token); LSQ, arXiv 1902.08153; QuEST, arXiv 2502.05003; ParetoQ, arXiv
+    2502.02631 (stretched).
     """
 
     grid: str = "mid-rise"

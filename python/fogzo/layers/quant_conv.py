@@ -56,11 +56,17 @@ class QuantConv(QuantLayer, _ConvNd):
 
     @classmethod
     def from_conv(cls, conv: _ConvNd, config: QuantConfig | None = None) -> Self:
-        """A quantized layer that shares the parameters (and hooks) of ``conv``."""
+        """A quantized layer that shares the parameters (and hooks) of ``conv``.
+
+        Args, Returns, Raises: as QuantLinear.from_linear's, of an nn.Conv1d (nn.Conv2d).
+        """
         return cls._from_float("from_conv", conv, config)
 
     def to_conv(self, quantized: bool = False) -> _ConvNd:
-        """Torch's layer with the latent weight (shared), or with a copy of Q(W)."""
+        """Torch's layer with the latent weight (shared), or with a copy of Q(W).
+
+        Args, Returns, Raises: as QuantLinear.to_linear's.
+        """
         return cast(_ConvNd, self._to_float(quantized))
 
     def _of_values(self, x: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
@@ -73,12 +79,12 @@ class QuantConv(QuantLayer, _ConvNd):
         state = self.__dict__
         if not state["enabled"]:
             state["_was_read"] = True
-            return self._of_values(x, self.weight, self._parameters["bias"])
+            return self._of_values(x, self.weight, self._bias())
         bits, probe = state["config"].act_bits, state["_probe_weight"]
         if bits is None and isinstance(probe, CodedWeight):
             bits = probe.act_bits
         if bits is None and not state["_rotates"]:
-            bias = self._parameters["bias"]
+            bias = self._bias()
             if isinstance(probe, CodedWeight) and not torch.is_grad_enabled():
                 state["_was_read"] = True
                 return probe.product(x, bias, self._of_values)
@@ -93,7 +99,7 @@ class QuantConv(QuantLayer, _ConvNd):
 
     def _of_patches(self, x: Tensor, bits: int | None) -> Tensor:
         """[B, C, ...] -> [B, out_channels, ...], group by group, from rows [B * L, K]."""
-        dtype, bias = self._result_dtype(x), self._parameters["bias"]
+        dtype, bias = self._result_dtype(x), self._bias()
         patches, size = self._patches(x)
         probe = self._probe_weight
         coded: CodedWeight | None = None
@@ -148,17 +154,26 @@ class QuantConv1d(QuantConv, nn.Conv1d):
     """An nn.Conv1d that convolves with Q(W), W viewed as [out_channels, in/groups * k].
 
     Args:
-        in_channels, .. padding_mode, device: as nn.Conv1d's.
+        in_channels, out_channels: C and N >= 1; x is float32 [B, C, L] or [C, L].
+        kernel_size, stride, dilation: an int or a tuple of one >= 1, in elements of x.
+        padding: an int or a tuple of one >= 0 on each side, "valid" (0) or "same" (stride 1 alone).
+        groups: divides both channels; an output sees in_channels / groups.
+        bias: whether there is one, float32 [N].
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+        device: of weight, bias and scale.
         config: grid, scale rule and surrogate, as for QuantLinear. ``granularity="group"``:
             group_size divides in_channels / groups * k. ``act_bits``: a token is one patch, the
             inputs that one output position of one convolution group sees.
 
     Raises:
-        ValueError, TypeError: as QuantLinear's.
+        ValueError, TypeError, RuntimeError: as QuantLinear's, nn.Conv1d's own, and (in forward) an
+            x of another number of dimensions or channels.
 
     Example:
         >>> QuantConv1d(4, 6, 3, padding=1)(torch.zeros(2, 4, 8)).shape
         torch.Size([2, 6, 8])
+
+    Source: as QuantLinear's; that a token is a patch is ours.
     """
 
     float_class = nn.Conv1d
@@ -168,15 +183,23 @@ class QuantConv2d(QuantConv, nn.Conv2d):
     """An nn.Conv2d that convolves with Q(W), W viewed as [out_channels, in/groups * kh * kw].
 
     Args:
-        in_channels, .. padding_mode, device: as nn.Conv2d's.
+        in_channels, out_channels: C and N >= 1; x is float32 [B, C, H, W] or [C, H, W].
+        kernel_size, stride, dilation: an int or a tuple of two >= 1, in elements of x.
+        padding: an int or a tuple of two >= 0 on each side, "valid" (0) or "same" (stride 1 alone).
+        groups: divides both channels; an output sees in_channels / groups.
+        bias: whether there is one, float32 [N].
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+        device: of weight, bias and scale.
         config: as QuantConv1d's.
 
     Raises:
-        ValueError, TypeError: as QuantLinear's.
+        ValueError, TypeError, RuntimeError: as QuantConv1d's.
 
     Example:
         >>> QuantConv2d(4, 6, 3, padding="same")(torch.zeros(2, 4, 8, 8)).shape
         torch.Size([2, 6, 8, 8])
+
+    Source: as QuantConv1d's.
     """
 
     float_class = nn.Conv2d

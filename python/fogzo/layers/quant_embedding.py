@@ -21,22 +21,30 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
     others (0 is no value of mid-rise and sign grids) and gets no gradient, from probes neither.
     It has no input to quantize: ``act_bits`` says nothing here.
 
+    nn.Embedding's max_norm and sparse are refused: the one writes the weight in every forward, the
+    other's gradient has rows only.
+
     Args:
-        num_embeddings, embedding_dim, padding_idx, scale_grad_by_freq, device: as nn.Embedding's.
-            Its max_norm and sparse are refused: the one writes the weight in every forward, the
-            other's gradient has rows only.
+        num_embeddings, embedding_dim: entries N and width K >= 1; indices of any shape [...], int32
+            or int64 in 0 .. N-1, give float32 [..., K].
+        padding_idx: the row without a gradient, or None.
+        scale_grad_by_freq: divide a row's gradient by how often the batch has its index.
+        device: of weight and scale.
         config: grid, scale rule and surrogate, as for QuantLinear.
 
     Raises:
-        ValueError, TypeError: as QuantLinear's.
+        ValueError, TypeError, RuntimeError: as QuantLinear's. IndexError: an index out of range.
 
     Example:
         >>> QuantEmbedding(10, 4)(torch.tensor([[1, 9]])).shape
         torch.Size([1, 2, 4])
+
+    Source: as QuantLinear's.
     """
 
     float_class = nn.Embedding
     multiplies = False
+    begins_normal = True
 
     def __init__(
         self,
@@ -63,11 +71,18 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
     def from_embedding(
         cls, embedding: nn.Embedding, config: QuantConfig | None = None
     ) -> QuantEmbedding:
-        """A quantized layer that shares the weight parameter (and hooks) of ``embedding``."""
+        """A quantized layer that shares the weight parameter (and hooks) of ``embedding``.
+
+        Args, Returns, Raises: as QuantLinear.from_linear's, of an nn.Embedding; ValueError where it
+        has max_norm or sparse.
+        """
         return cls._from_float("from_embedding", embedding, config)
 
     def to_embedding(self, quantized: bool = False) -> nn.Embedding:
-        """An nn.Embedding with the latent weight (shared), or with a copy of Q(W)."""
+        """An nn.Embedding with the latent weight (shared), or with a copy of Q(W).
+
+        Args, Returns, Raises: as QuantLinear.to_linear's.
+        """
         return cast(nn.Embedding, self._to_float(quantized))
 
     @classmethod
@@ -78,9 +93,10 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
             return "max_norm", got, "None"
         return ("sparse", "is True", "False: gradients are dense") if module.sparse else None
 
-    @property
-    def frozen_rows(self) -> frozenset[int]:
-        return frozenset() if self.padding_idx is None else frozenset((self.padding_idx,))
+    @classmethod
+    def frozen_rows_of(cls, module: nn.Module) -> frozenset[int]:
+        assert isinstance(module, nn.Embedding)
+        return frozenset() if module.padding_idx is None else frozenset((module.padding_idx,))
 
     @property
     def act_bits(self) -> int | None:

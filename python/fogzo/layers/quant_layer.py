@@ -13,6 +13,7 @@ from fogzo_kernels import _check
 from ..autograd import fake_quantize, integer_linear, rotate
 from .coded_weight import CodedWeight
 from .config import QuantConfig, given_config
+from .no_weight import refuse_weight
 from .scales import (
     as_rows,
     check_latent,
@@ -47,6 +48,7 @@ class QuantLayer(nn.Module):
 
     float_class: ClassVar[type[nn.Module]]  # the torch layer it quantizes
     multiplies: ClassVar[bool] = True  # whether it has inputs that could be integers
+    begins_normal: ClassVar[bool] = False  # whether torch begins W by N(0, 1), not U(-1, 1)/sqrt K
 
     weight: Tensor
     scale: Tensor
@@ -67,7 +69,7 @@ class QuantLayer(nn.Module):
         """
         state = self.__dict__
         state["_was_read"] = True
-        w = check_latent(state["_parameters"]["weight"], type(self).__name__)
+        w = self._latent()
         probe: Tensor | CodedWeight | None = state["_probe_weight"]
         if not state["enabled"]:
             values = self.probe_space(w)
@@ -77,6 +79,13 @@ class QuantLayer(nn.Module):
             rows = self.probe_space(w)
             values = self._fake_quantize(rows, self._fresh_scale(rows))
         return values if w.dim() == 2 else values.view(w.shape)
+
+    def _latent(self) -> Tensor:
+        try:
+            w = self.__dict__["_parameters"]["weight"]
+        except KeyError:
+            refuse_weight(self)
+        return check_latent(w, type(self).__name__)
 
     def probe_space(self, tensor: Tensor) -> Tensor:
         """A tensor of W's shape as float32 [N, K] where the grid lies: rotated for "quest"."""
@@ -94,10 +103,15 @@ class QuantLayer(nn.Module):
             return learned_scale(self.scale.detach())
         return self.scale
 
+    @classmethod
+    def frozen_rows_of(cls, module: nn.Module) -> frozenset[int]:
+        """Rows of W that a layer of this kind, float or quantized, gives no gradient."""
+        return frozenset()
+
     @property
     def frozen_rows(self) -> frozenset[int]:
         """Rows of W that this layer gives no gradient."""
-        return frozenset()
+        return self.frozen_rows_of(self)
 
     @property
     def act_bits(self) -> int | None:
@@ -127,6 +141,14 @@ class QuantLayer(nn.Module):
 
     # ---- products, for the layers that multiply
 
+    def _bias(self) -> Tensor | None:
+        try:
+            own: Any = self.__dict__["_parameters"]["bias"]
+        except KeyError:  # pruned or parametrized: what its hook made of it
+            own = self.bias
+        bias: Tensor | None = own
+        return bias
+
     def _of_codes(self, rows: Tensor, probe: CodedWeight, bias: Tensor | None) -> Tensor:
         """Floats [M, K] by a probe's codes, [M, N]."""
         self.__dict__["_was_read"] = True
@@ -141,7 +163,7 @@ class QuantLayer(nn.Module):
         if probe is not None:
             assert isinstance(probe, CodedWeight)
             return probe, probe.values() if torch.is_grad_enabled() else None
-        rows = self.probe_space(check_latent(self.weight, type(self).__name__))
+        rows = self.probe_space(self._latent())
         scale = self._fresh_scale(rows)
         codes = fk.quantize(rows.detach(), scale.detach(), self.grid)
         values = self._fake_quantize(rows, scale) if torch.is_grad_enabled() else None
@@ -151,7 +173,7 @@ class QuantLayer(nn.Module):
         """Rows [M, K] as integers of so many bits by codes, [M, N] of ``dtype``."""
         coded, values = self._codes()
         x = x if x.dtype is torch.bfloat16 else x.float()
-        bias = self._parameters["bias"]
+        bias = self._bias()
         return integer_linear(x, values, bias, coded.codes, coded.scale, coded.grid, bits, dtype)
 
     def _result_dtype(self, x: Tensor) -> torch.dtype:
@@ -200,15 +222,23 @@ class QuantLayer(nn.Module):
             module.weight = nn.Parameter(values, requires_grad=latent.requires_grad)
         return module
 
+    def _first_tensors(self, op: str) -> dict[str, Tensor]:
+        w = check_latent(self.weight, op)
+        with torch.no_grad():
+            return scale_tensors(
+                self.probe_space(w), self.config, op, "weight", self.begins_normal, self.frozen_rows
+            )
+
     def rescale(self) -> None:
         """Compute the scale, fixed or learned, anew from the present weight."""
         with torch.no_grad():
-            fresh = scale_tensors(self.probe_space(self.weight), self.config)
+            fresh = self._first_tensors(f"{type(self).__name__}.rescale")
             for name, tensor in fresh.items():
                 table = self._parameters if name in self._parameters else self._buffers
                 old: Any = table[name]
                 if old.device == tensor.device:
-                    old.copy_(tensor)
+                    # rows of zeros that get no gradient here may be trained by a tied layer
+                    old.copy_(torch.where(fresh["scale"] > _check.MIN_SCALE, tensor, old))
                 else:  # a layer made on the meta device got its weight from a checkpoint
                     setattr(
                         self, name, nn.Parameter(tensor) if table is self._parameters else tensor
@@ -260,10 +290,7 @@ def become_quantized(
     module.config, module.grid, module.surrogate = config, config.values, config.surrogate_name
     module.enabled, module._rotates = True, config.rotated
     module._probe_weight, module._was_read = None, False
-    if tensors is None:
-        w = check_latent(module.weight, cls.__name__)
-        with torch.no_grad():
-            tensors = scale_tensors(module.probe_space(w), config, cls.__name__)
+    tensors = module._first_tensors(cls.__name__) if tensors is None else tensors
     for name, tensor in tensors.items():
         if isinstance(tensor, nn.Parameter):
             module.register_parameter(name, tensor)

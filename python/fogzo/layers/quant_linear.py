@@ -17,7 +17,9 @@ class QuantLinear(QuantLayer, nn.Linear):
     """y = x^ @ Q(W).T + bias, with Q(W) = a * value(W / a); x^ is x, quantized for ``act_bits``.
 
     Args:
-        in_features, out_features, bias, device: as nn.Linear's.
+        in_features, out_features: K and N >= 1; x is float32 [..., K] (a half under autocast), y
+            [..., N].
+        bias: whether there is one, float32 [N]. device: of weight, bias and scale.
         config: grid, scale rule and surrogate; act_bits: each token of the input as integers times
             a scale, multiplied with the codes of the weight in integers. The gradient passes the
             rounding of the input unchanged (1 bit: where abs x <= its scale).
@@ -29,11 +31,14 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     Raises:
         ValueError, TypeError: a group_size that does not divide in_features, a half-precision
-            weight.
+            weight, (in forward) an x of another dtype or a scale that is not finite.
+        RuntimeError: (in forward) the weight is no parameter any more: pruned, parametrized.
 
     Example:
         >>> QuantLinear(4, 2, config=QuantConfig(bits=2))(torch.zeros(3, 4)).shape
         torch.Size([3, 2])
+
+    Source: as QuantConfig's rules; the gradient Bengio, Leonard & Courville, arXiv 1308.3432.
     """
 
     float_class = nn.Linear
@@ -54,6 +59,16 @@ class QuantLinear(QuantLayer, nn.Linear):
     def from_linear(cls, linear: nn.Linear, config: QuantConfig | None = None) -> QuantLinear:
         """A quantized layer that shares the weight and bias parameters (and hooks) of ``linear``.
 
+        Args:
+            linear: an nn.Linear with float32 parameters, which stays as it is.
+            config: as the layer's; None is QuantConfig().
+
+        Returns:
+            A new QuantLinear.
+
+        Raises:
+            TypeError, ValueError: another module, a subclass or config, or as QuantLinear's.
+
         Example:
             >>> QuantLinear.from_linear(linear).weight is linear.weight
             True
@@ -68,6 +83,16 @@ class QuantLinear(QuantLayer, nn.Linear):
         Args:
             quantized: False shares the latent parameter; True gives a new parameter holding Q(W),
                 rotated back where the scale is "quest".
+
+        Returns:
+            A new nn.Linear; bias and hooks are shared either way.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: (quantized) as those of this layer's forward.
+
+        Example:
+            >>> layer.to_linear().weight is layer.weight
+            True
         """
         return cast(nn.Linear, self._to_float(quantized))
 
@@ -76,7 +101,7 @@ class QuantLinear(QuantLayer, nn.Linear):
         state = self.__dict__
         if not state["enabled"]:
             state["_was_read"] = True
-            return nn.functional.linear(x, self.weight, self._parameters["bias"])
+            return nn.functional.linear(x, self.weight, self._bias())
         bits, probe = state["config"].act_bits, state["_probe_weight"]
         dtype = x.dtype
         if state["_rotates"]:
@@ -86,14 +111,14 @@ class QuantLinear(QuantLayer, nn.Linear):
             bits = probe.act_bits
             if bits is None and not torch.is_grad_enabled():
                 state["_was_read"] = True
-                bias = self._parameters["bias"]
+                bias = self._bias()
                 autocast = torch.is_autocast_enabled(x.device.type)
                 if probe.as_values or dtype is not torch.float32 or autocast:
                     return probe.product(x, bias)
                 return self._shaped(x, self._of_codes(self._rows(x), probe, bias))
         if bits is not None:
             return self._shaped(x, self._of_integers(self._rows(x), bits, self._result_dtype(x)))
-        return nn.functional.linear(x, self.quantized_weight(), self._parameters["bias"])
+        return nn.functional.linear(x, self.quantized_weight(), self._bias())
 
     def _rows(self, x: Tensor) -> Tensor:
         return x if x.dim() == 2 else x.reshape(-1, x.shape[-1])

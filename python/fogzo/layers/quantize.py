@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -132,7 +132,9 @@ def _choose(model: nn.Module, configs: dict[str, QuantConfig]) -> tuple[list[Cho
         assert kind is not None
         assert isinstance(weight, Tensor)
         if id(weight) not in first:
-            first[id(weight)] = holder.path, config, first_scale(weight, config, holder.path)
+            holders = [each.module for each in layout.holders[id(weight)]]
+            tensors = first_scale(weight, config, holder.path, holders)
+            first[id(weight)] = holder.path, config, tensors
         owner, other, tensors = first[id(weight)]
         if other != config:
             got = f"gives {holder.path} another config than {owner}, with which it is tied"
@@ -141,12 +143,19 @@ def _choose(model: nn.Module, configs: dict[str, QuantConfig]) -> tuple[list[Cho
     return chosen, refused
 
 
-def first_scale(weight: Tensor, config: QuantConfig, name: str) -> dict[str, Tensor]:
+def first_scale(
+    weight: Tensor, config: QuantConfig, name: str, holders: Sequence[nn.Module]
+) -> dict[str, Tensor]:
+    """``scale_tensors`` of a weight that these float layers hold."""
     check_latent(weight, "quantize_", name)
     if not weight.numel():
         got = f"has shape {tuple(weight.shape)}"
         _check.fail("quantize_", name, got, "at least one element")
     if not weight.is_meta and not torch.isfinite(weight).all():
         _check.fail("quantize_", name, "has values that are not finite", "finite numbers")
+    kinds = [(kind, module) for module in holders if (kind := kind_of(module)) is not None]
+    normal = any(kind.begins_normal for kind, _ in kinds)
+    frozen = frozenset.intersection(*(kind.frozen_rows_of(module) for kind, module in kinds))
     with torch.no_grad():
-        return scale_tensors(as_rows(weight, config.rotated), config, "quantize_", name)
+        rows = as_rows(weight, config.rotated)
+        return scale_tensors(rows, config, "quantize_", name, normal, frozen)

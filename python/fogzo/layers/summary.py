@@ -73,6 +73,14 @@ class Summary:
 def summary(model: nn.Module) -> Summary:
     """Each parameter of ``model``: name, shape, grid, scale, bytes, inputs, why it stayed float.
 
+    Args:
+        model: any nn.Module, with quantized layers or without.
+
+    Returns:
+        A Summary: ``rows`` in named_parameters() order, ``quantized`` and ``floating`` of them, and
+        a table where it is printed. Bytes are those of packed codes and float32 scales, or of the
+        float parameter.
+
     Raises:
         TypeError: ``model`` is no nn.Module.
 

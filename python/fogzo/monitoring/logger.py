@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from fogzo_kernels import _check
 
-from .._rows import encoded
+from .._rows import encoded, replace
 from ..estimators import Last
 from ..estimators._base import Estimator
 from .oscillation import Oscillation
@@ -43,7 +44,8 @@ class Logger:
         tensorboard: a folder for torch.utils.tensorboard, or an object with
             ``add_scalar(tag, value, step)``, or None.
         buffer: rows that wait before they are written together.
-        resume: add to an existing file, without its rows of steps that ``est`` has yet to take.
+        resume: add to an existing file. The first row that is written takes the place of those
+            of its own and later steps: load the states of ``est`` and of this before.
 
     Raises:
         ValueError, TypeError: an argument outside its range, or neither path nor tensorboard.
@@ -76,13 +78,16 @@ class Logger:
                 _check.fail("Logger", name, f"is {value!r}", "an int >= 1")
         if path is None and tensorboard is None:
             _check.fail("Logger", "path", "is None", "a file, or tensorboard=")
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            _check.fail("Logger", "path", f"is {path!r}", "a str or a pathlib.Path", TypeError)
         self._est, self._every, self._buffer = est, every, buffer
         self._oscillation = Oscillation(est, momentum) if oscillation else None
         self._calls = 0
         self._waiting: list[_Figures] = []
         self._own_writer = isinstance(tensorboard, (str, Path))
         self._writer = _writer(tensorboard) if self._own_writer else tensorboard
-        self._file = None if path is None else _opened(Path(path), resume, int(est.calls))
+        self._file: Any = None if path is None else _opened(Path(path), resume)
+        self._to_cut = None if path is None or not resume else Path(path)
 
     def log(self, last: Last | None = None) -> None:
         """Note the figures of the call of ``backward`` just made, before or after the step.
@@ -107,9 +112,11 @@ class Logger:
 
     def flush(self) -> None:
         """Write the rows that wait; waits for the device."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
+        if not self._waiting:
             return
+        if self._to_cut is not None:
+            self._cut(self._to_cut, self._waiting[0].step)
+        waiting, self._waiting = self._waiting, []
         numbers = torch.cat([figures.values for figures in waiting]).tolist()
         if self._est.last is not None:
             self._est.last.was_read()
@@ -123,6 +130,18 @@ class Logger:
                     self._writer.add_scalar(tag, value, row["step"])
         if self._file is not None:
             self._file.flush()
+
+    def _cut(self, path: Path, step: int) -> None:
+        """Take from a resumed file the rows of ``step`` and later ones, which come again."""
+        lines = path.read_bytes().splitlines(True)
+        kept = [line for line in lines if _step(line) < step]
+        if kept != lines:
+            self._file.close()
+            try:
+                replace(path, b"".join(kept))
+            finally:
+                self._file = path.open("ab")
+        self._to_cut = None
 
     def state_dict(self) -> dict[str, Any]:
         """Calls so far and the memory of the oscillation rates; writes the rows that wait."""
@@ -196,6 +215,10 @@ class _Figures:
             flat = [part.detach().to(device).double().reshape(-1) for part in parts]
             self.values = torch.cat(flat)
 
+    @property
+    def step(self) -> int:
+        return int(self._known["step"])
+
     def row(self, numbers: list[float]) -> dict[str, Any]:
         """The row of ``values``, read."""
         at = iter(numbers)
@@ -221,25 +244,22 @@ class _Figures:
         }
 
 
-def _opened(path: Path, resume: bool, calls: int) -> Any:
+def _opened(path: Path, resume: bool) -> Any:
     if path.is_dir():
         _check.fail("Logger", "path", f"is the folder {path}", "a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size:
-        if not resume:
-            raise FileExistsError(
-                f"Logger: path {path} has {path.stat().st_size} bytes, expected a new file "
-                "(resume=True continues it)"
-            )
-        kept = [line for line in path.read_bytes().splitlines(True) if _step(line) < calls]
-        path.write_bytes(b"".join(kept))
+    if not resume and path.exists() and path.stat().st_size:
+        raise FileExistsError(
+            f"Logger: path {path} has {path.stat().st_size} bytes, expected a new file "
+            "(resume=True continues it)"
+        )
     return path.open("ab")
 
 
 def _step(line: bytes) -> float:
     """The step of a row; infinite of one that was not written to its end."""
     try:
-        return float(json.loads(line)["step"])
+        return float(json.loads(line)["step"]) if line.endswith(b"\n") else math.inf
     except (ValueError, KeyError, TypeError):
         return math.inf
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -14,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from .._rows import encoded, finite
+from .._rows import encoded, finite, replace
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 CHECKPOINT, SUMMARY, CURVES = "checkpoint.pt", "summary.json", "curves.png"
@@ -27,21 +26,6 @@ _FIELDS = {"config", "versions", "index", "run", "results", "lengths"}
 
 class RunFolderError(Exception):
     """The output folder cannot be used as asked."""
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old or the new one, whole."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()  # a part of a file, on a disk that may be full
-        raise
 
 
 def _sealed(data: bytes) -> bytes:

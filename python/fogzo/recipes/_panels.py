@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ._files import METRICS, RunFolderError, replace
+from .._rows import replace
+from ._files import METRICS, RunFolderError
 from ._plot import COLOURS, WINDOWS
 from ._spec import UsageError
 
