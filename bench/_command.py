@@ -139,7 +139,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows.add_argument("--plot", type=Path, metavar="FILE.png", help="draw what was measured")
     rows.add_argument(
         "--compare", type=Path, nargs=2, metavar=("OLD", "NEW"),
-        help="measure nothing; exit with 1 where NEW is slower than OLD beyond the noise",
+        help="measure nothing; exit with 1 where NEW is slower than OLD beyond the noise, or a "
+        "variant of ours is gone",
     )  # fmt: skip
     rows.add_argument(
         "--table", type=Path, nargs="+", metavar="FILE",
@@ -266,7 +267,8 @@ def run(args: argparse.Namespace, words: list[str]) -> int:
         words: the command line behind `fogzo`, for the rows and for starting again.
 
     Returns:
-        0; 1 where tests fail, a bar is missed or --compare finds a slow-down; 2 for a wrong use.
+        0; 1 where tests fail, a bar is missed, or --compare finds ours slower or gone; 2 for a
+        wrong use.
     """
     try:
         if args.list:

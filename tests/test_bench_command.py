@@ -90,6 +90,17 @@ def test_compare_names_rows_that_only_one_file_has(
     assert "not in OLD: pack" in out
 
 
+def test_compare_misses_a_variant_of_ours_and_no_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(tmp_path / "old", row(1.0))
+    for name, code in (("cpu", 1), ("eager", 0)):
+        rows = row(1.0), row(1.0)
+        del rows[1]["times"][name]  # one run of several has it not
+        assert bench("--compare", old, write(tmp_path / "new", *rows)) == code
+        assert (f"  GONE    {name}: not in NEW" in capsys.readouterr().out) == bool(code)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
