@@ -59,7 +59,10 @@ class Options:
         """The user's call for this op, by the name of the file; none where it has no function."""
         if op not in self.peer:
             return {}
-        call = self.peer[op](**inputs)
+        try:
+            call = self.peer[op](**inputs)
+        except Exception as error:
+            raise BenchError(f"{self.peer_name}: {op} raised {said(error)}") from error
         if not callable(call):
             raise BenchError(
                 f"{self.peer_name}: {op} returned {type(call).__name__}, expected a call to time"
@@ -102,6 +105,10 @@ def sizes(op: str, shape: tuple[int, ...] | None, default: tuple[int, ...]) -> t
     return shape
 
 
+def said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def load_peer(path: Path, benches: tuple[str, ...]) -> dict[str, Call]:
     """The functions in a Python file that are named like a bench.
 
@@ -114,8 +121,8 @@ def load_peer(path: Path, benches: tuple[str, ...]) -> dict[str, Call]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (OSError, SyntaxError, ImportError) as error:
-        raise BenchError(f"--peer {path} cannot be loaded ({error})") from error
+    except Exception as error:  # a user's code: anything
+        raise BenchError(f"--peer {path} cannot be loaded ({said(error)})") from error
     found = {name: getattr(module, name) for name in benches if callable(vars(module).get(name))}
     if not found:
         raise BenchError(

@@ -271,6 +271,21 @@ def test_a_peer_file_without_peers_is_refused(
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 / 0\n", "mine.py cannot be loaded (ZeroDivisionError: division by zero)"),
+        ("def noise(shape): ...\n", "mine.py: noise raised TypeError: noise() got an unexpected"),
+    ],
+)
+def test_what_a_users_file_raises_is_named_with_the_file(
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    assert bench("noise", "--peer", tmp_path / "mine.py") == 1
+    assert says in capsys.readouterr().err
+
+
 def test_peers_must_have_our_shapes() -> None:
     import torch
 
