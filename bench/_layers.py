@@ -44,6 +44,11 @@ class Layers:
     def elements(self) -> int:
         return sum(w.numel() for w in self.weights)
 
+    @property
+    def barred(self) -> bool:
+        """Whether they are those that the bars are for; a shape or bits of one's own have none."""
+        return (len(self.weights), *self.size, self.bits) == (COUNT, *SIZE, BITS)
+
     def norm(self, noise: str) -> Tensor:
         found: Tensor = fk.whitened_norm(self.grads, self.scales, "identity", noise=noise)
         return found

@@ -51,7 +51,8 @@ def run(options: Options) -> Result:
         rounds=options.repeat,
     )
     eager = fastest(times, [name for name in theirs if name.startswith("eager")])
-    bars = [Bar("cpu", "copy", 1.3), Bar("cpu", eager, 1 / 1.7)] if "cpu" in times else []
+    barred = layers.barred and "cpu" in times
+    bars = [Bar("cpu", "copy", 1.3), Bar("cpu", eager, 1 / 1.7)] if barred else []
     return Result(
         op="fake_quantize",
         shape=layers.about(),

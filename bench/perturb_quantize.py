@@ -157,7 +157,7 @@ def run(kind: str, options: Options) -> Result:
     )
     bars, lines = _roofline(layers, kind, [1, more], _device.gpu_name())
     times |= lines
-    if "cpu n=1" in times:
+    if layers.barred and "cpu n=1" in times:
         bars = [Bar("cpu n=1", "read", MOST_READS[kind])]
         if more > 1:
             bars.append(Bar(f"cpu n={more}", "cpu n=1", 1 + (more - 1) * EACH_FURTHER))

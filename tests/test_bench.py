@@ -271,6 +271,18 @@ def test_choices_reach_the_bench(name: str, small: _options.Options) -> None:
         assert (shape["weights"], shape["size"], shape["grid"]) == (3, [8, 1024], "mid-rise 4")
 
 
+@pytest.mark.parametrize("name", ["fake_quantize", "perturb_quantize"])
+@pytest.mark.parametrize("own", [{"shape": (2, 8, 1024)}, {"bits": 4}], ids=str)
+def test_a_choice_of_ones_own_has_no_bar(
+    name: str, own: dict[str, object], small: _options.Options
+) -> None:
+    cases = _command.BENCHES[name].cases
+    assert cases(small)[0]().bars
+    assert not cases(dataclasses.replace(small, **own))[0]().bars
+    same = dataclasses.replace(small, shape=(_layers.COUNT, *_layers.SIZE), bits=_layers.BITS)
+    assert cases(same)[0]().bars
+
+
 def test_probes_and_backend_reach_the_bench(small: _options.Options) -> None:
     options = dataclasses.replace(small, probes=2, backend="reference")
     found = _command.BENCHES["perturb_quantize"].cases(options)[0]()
