@@ -18,6 +18,9 @@ BACKENDS = ("cpu", "reference", "triton", "cuda")
 DTYPES = ("int8", "float32", "bfloat16", "float8_e4m3fn")
 
 
+BITS = "1 (sign), 1.58 (ternary), 2..8"
+
+
 class BenchError(Exception):
     """A line for the user and the exit code: 1 a failure, 2 a wrong use."""
 
@@ -38,7 +41,7 @@ class Options:
     repeat: int = 60
     compiled: bool = True
     shape: tuple[int, ...] | None = None
-    bits: int | None = None
+    bits: float | None = None
     probes: int | None = None
     dtype: str | None = None
     backend: str | None = None
@@ -68,6 +71,17 @@ class Options:
                 f"{self.peer_name}: {op} returned {type(call).__name__}, expected a call to time"
             )
         return {self.peer_name: call}
+
+
+def grid_of(bits: float, kind: str = "mid-rise") -> fk.Grid:
+    """The grid of a width: 1 is sign, 1.58 ternary, 2..8 of the given kind."""
+    narrow = {1: "sign", 1.58: "ternary"}.get(bits)
+    return fk.Grid(kind, int(bits)) if narrow is None else fk.Grid(narrow)
+
+
+def grid_name(grid: fk.Grid) -> str:
+    """As rows say it: "mid-rise 2", "sign"."""
+    return grid.kind if grid.bits is None else f"{grid.kind} {grid.bits}"
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

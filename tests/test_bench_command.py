@@ -155,7 +155,7 @@ def test_list_names_every_bench_and_its_choices(capsys: pytest.CaptureFixture[st
     ("words", "code", "says"),
     [
         (["noise", "--bits", "4"], 2, "noise takes no --bits, expected one of --shape, --backend"),
-        (["noise", "--bits", "9"], 2, "got '9', expected 2..8"),
+        (["noise", "--bits", "9"], 2, "got '9', expected 1 (sign), 1.58 (ternary), 2..8"),
         (["noise", "--shape", "3"], 2, "got '3', expected MxNxK or NxK"),
         (["noise", "--shape", "0x3"], 2, "got '0x3', expected MxNxK or NxK"),
         (["noise", "--shape", "2x3x4"], 2, "--shape has 3 sizes, expected 2 as in 768x768"),
@@ -164,7 +164,8 @@ def test_list_names_every_bench_and_its_choices(capsys: pytest.CaptureFixture[st
         (["noise", "--peer", "absent.py"], 1, "--peer absent.py cannot be loaded"),
         (["noise", "--peer", "absent"], 2, "--peer has absent, expected a Python file"),
         (["noise", "--plot", "picture.jpg"], 2, "expected a name that ends in .png"),
-        (["pack", "--bits", "3"], 2, "--bits 3 with rows of 1024, expected 2, 4 or 8"),
+        (["pack", "--bits", "3"], 2, "--bits 3 with rows of 1024, expected 1, 2, 4 or 8"),
+        (["pack", "--bits", "1.58"], 2, "--bits 1.58 with rows of 1024, expected 1, 2, 4 or 8"),
         (["--shape", "3x3"], 2, "step takes no --shape, expected one of --model"),
     ],
 )
