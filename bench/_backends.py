@@ -9,7 +9,7 @@ import torch
 
 import fogzo_kernels as fk
 
-from ._options import BenchError, require_close
+from ._options import BenchError, Options, require_close
 
 
 def backend_calls(
@@ -51,6 +51,21 @@ def backend_calls(
             raise BenchError(f"{op}: {name} differs from the reference")
         calls[name] = on(name)
     return calls
+
+
+def calls(op: str, call: Callable[[], Any], options: Options) -> dict[str, Callable[[], Any]]:
+    """By the backend it runs on; the one that is chosen by itself is not forced, which costs."""
+    if options.backend is None and fk.capabilities()[op]["cpu"] is None:
+        return {"cpu": call}
+
+    def on(name: str) -> Callable[[], Any]:
+        def forced() -> Any:
+            with fk.use_backend(name):
+                return call()
+
+        return forced
+
+    return {name: on(name) for name in options.backends(op, ("reference",))}
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -22,6 +22,7 @@ from . import (
     _rows,
     ahead,
     assemble_gradient,
+    calls,
     compute_scale,
     fake_quantize,
     hadamard,
@@ -37,7 +38,7 @@ from . import (
     tune,
     whitened_norm,
 )
-from ._options import BACKENDS, DTYPES, BenchError, Options, load_peer, parse_shape
+from ._options import BACKENDS, BITS, DTYPES, BenchError, Options, load_peer, parse_shape
 from ._report import SOURCE, say
 
 BENCHES: dict[str, ModuleType] = {
@@ -54,9 +55,10 @@ BENCHES: dict[str, ModuleType] = {
     "hadamard_quantize": hadamard_quantize,
     "compute_scale": compute_scale,
     "quantize_activation": quantize_activation,
+    "calls": calls,
 }
 # Functions of a --peer file: dequantize and unpack are measured by quantize and pack.
-PEERS = (*BENCHES, "dequantize", "unpack")
+PEERS = (*(name for name in BENCHES if name != "calls"), "dequantize", "unpack")
 CHOICES = ("shape", "bits", "probes", "dtype", "backend", "model")
 # Large blocks come from the heap and stay there; else page faults are measured, not work.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
@@ -82,10 +84,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _bits(text: str) -> int:
-    if text not in map(str, range(2, 9)):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected 2..8")
-    return int(text)
+def _bits(text: str) -> float:
+    if text not in ("1.58", *map(str, range(1, 9))):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected {BITS}")
+    return 1.58 if text == "1.58" else int(text)
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -113,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = parser.add_argument_group("what is measured (--list says which OP takes what)")
     what.add_argument("--shape", type=_shape, metavar="MxNxK")
-    what.add_argument("--bits", type=_bits, help="of a weight, 2..8 (default 2)")
+    what.add_argument("--bits", type=_bits, help=f"of a weight: {BITS} (default 2)")
     what.add_argument("--probes", type=_count)
     what.add_argument("--dtype", choices=DTYPES, help="of activations")
     what.add_argument("--backend", choices=BACKENDS, help="of ours (default cpu)")
@@ -139,7 +141,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rows.add_argument("--plot", type=Path, metavar="FILE.png", help="draw what was measured")
     rows.add_argument(
         "--compare", type=Path, nargs=2, metavar=("OLD", "NEW"),
-        help="measure nothing; exit with 1 where NEW is slower than OLD beyond the noise",
+        help="measure nothing; exit with 1 where NEW is slower than OLD beyond the noise, or a "
+        "variant of ours is gone",
     )  # fmt: skip
     rows.add_argument(
         "--table", type=Path, nargs="+", metavar="FILE",
@@ -266,7 +269,8 @@ def run(args: argparse.Namespace, words: list[str]) -> int:
         words: the command line behind `fogzo`, for the rows and for starting again.
 
     Returns:
-        0; 1 where tests fail, a bar is missed or --compare finds a slow-down; 2 for a wrong use.
+        0; 1 where tests fail, a bar is missed, or --compare finds ours slower or gone; 2 for a
+        wrong use.
     """
     try:
         if args.list:

@@ -12,7 +12,7 @@ import fogzo_kernels as fk
 from fogzo_kernels._reference.noise import probe_sign
 
 from . import _device
-from ._options import Options, sizes
+from ._options import Options, grid_name, grid_of, sizes
 
 COUNT = 18
 SIZE = (768, 768)
@@ -29,7 +29,7 @@ class Layers:
     weights: list[Tensor]
     grads: list[Tensor]
     scales: list[Tensor]
-    bits: int
+    bits: float
 
     @property
     def size(self) -> tuple[int, int]:
@@ -38,20 +38,29 @@ class Layers:
 
     @property
     def grid(self) -> fk.Grid:
-        return fk.Grid("mid-rise", bits=self.bits)
+        return grid_of(self.bits)
+
+    @property
+    def surrogate(self) -> str:
+        return "hardtanh" if self.grid.kind == "sign" else "identity"
 
     @property
     def elements(self) -> int:
         return sum(w.numel() for w in self.weights)
 
+    @property
+    def barred(self) -> bool:
+        """Whether they are those that the bars are for; a shape or bits of one's own have none."""
+        return (len(self.weights), *self.size, self.bits) == (COUNT, *SIZE, BITS)
+
     def norm(self, noise: str) -> Tensor:
-        found: Tensor = fk.whitened_norm(self.grads, self.scales, "identity", noise=noise)
+        found: Tensor = fk.whitened_norm(self.grads, self.scales, self.surrogate, noise=noise)
         return found
 
     def about(self, **more: object) -> dict[str, object]:
         """What a row says of them."""
         shape: dict[str, object] = {"weights": len(self.weights), "size": list(self.size)}
-        return {**shape, "grid": f"mid-rise {self.bits}", **more}
+        return {**shape, "grid": grid_name(self.grid), **more}
 
 
 def make(op: str, options: Options) -> Layers:
@@ -62,7 +71,7 @@ def make(op: str, options: Options) -> Layers:
     width = size[1]
     weights = [torch.randn(size, generator=generator) / width**0.5 for _ in range(count)]
     grads = [torch.randn(size, generator=generator) / width for _ in range(count)]
-    grid = fk.Grid("mid-rise", bits=bits)
+    grid = grid_of(bits)
     return Layers(weights, grads, [fk.compute_scale(w, grid) for w in weights], bits)
 
 

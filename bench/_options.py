@@ -18,6 +18,9 @@ BACKENDS = ("cpu", "reference", "triton", "cuda")
 DTYPES = ("int8", "float32", "bfloat16", "float8_e4m3fn")
 
 
+BITS = "1 (sign), 1.58 (ternary), 2..8"
+
+
 class BenchError(Exception):
     """A line for the user and the exit code: 1 a failure, 2 a wrong use."""
 
@@ -38,7 +41,7 @@ class Options:
     repeat: int = 60
     compiled: bool = True
     shape: tuple[int, ...] | None = None
-    bits: int | None = None
+    bits: float | None = None
     probes: int | None = None
     dtype: str | None = None
     backend: str | None = None
@@ -59,12 +62,26 @@ class Options:
         """The user's call for this op, by the name of the file; none where it has no function."""
         if op not in self.peer:
             return {}
-        call = self.peer[op](**inputs)
+        try:
+            call = self.peer[op](**inputs)
+        except Exception as error:
+            raise BenchError(f"{self.peer_name}: {op} raised {said(error)}") from error
         if not callable(call):
             raise BenchError(
                 f"{self.peer_name}: {op} returned {type(call).__name__}, expected a call to time"
             )
         return {self.peer_name: call}
+
+
+def grid_of(bits: float, kind: str = "mid-rise") -> fk.Grid:
+    """The grid of a width: 1 is sign, 1.58 ternary, 2..8 of the given kind."""
+    narrow = {1: "sign", 1.58: "ternary"}.get(bits)
+    return fk.Grid(kind, int(bits)) if narrow is None else fk.Grid(narrow)
+
+
+def grid_name(grid: fk.Grid) -> str:
+    """As rows say it: "mid-rise 2", "sign"."""
+    return grid.kind if grid.bits is None else f"{grid.kind} {grid.bits}"
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -102,6 +119,10 @@ def sizes(op: str, shape: tuple[int, ...] | None, default: tuple[int, ...]) -> t
     return shape
 
 
+def said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def load_peer(path: Path, benches: tuple[str, ...]) -> dict[str, Call]:
     """The functions in a Python file that are named like a bench.
 
@@ -114,8 +135,8 @@ def load_peer(path: Path, benches: tuple[str, ...]) -> dict[str, Call]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (OSError, SyntaxError, ImportError) as error:
-        raise BenchError(f"--peer {path} cannot be loaded ({error})") from error
+    except Exception as error:  # a user's code: anything
+        raise BenchError(f"--peer {path} cannot be loaded ({said(error)})") from error
     found = {name: getattr(module, name) for name in benches if callable(vars(module).get(name))}
     if not found:
         raise BenchError(

@@ -84,13 +84,14 @@ def compare(old: list[Row], new: list[Row]) -> tuple[list[str], bool]:
     """Ours in two sets of rows, corrected for the machine's own drift.
 
     drift = median over the peers and yardsticks of new / old; ours is slower where its new 10 %
-    point, divided by the drift, lies above its old 90 % point: outside the noise of both.
+    point, divided by the drift, lies above its old 90 % point: outside the noise of both. A variant
+    of ours that a measurement of both files has in OLD alone is named, and counts as slower.
 
     Args:
         old, new: rows; several of one measurement count as one, by their median and whole range.
 
     Returns:
-        (lines for reading, whether anything is slower).
+        (lines for reading, whether anything is slower or gone).
 
     Raises:
         BenchError: no measurement is in both.
@@ -118,6 +119,9 @@ def compare(old: list[Row], new: list[Row]) -> tuple[list[str], bool]:
             elif now[name]["high"] / drift < was[name]["low"]:
                 verdict = "faster"
             lines.append(f"  {verdict.ljust(6)}  {name}: {ratio:.3f} of the old time")
+        for name in ours_among(sorted(was.keys() - now.keys())):
+            lines.append(f"  GONE    {name}: not in NEW")
+            slower = True
     for label, rest in (
         ("NEW", before.keys() - after.keys()),
         ("OLD", after.keys() - before.keys()),

@@ -11,13 +11,13 @@ from torch import Tensor
 import fogzo_kernels as fk
 
 from . import _layers, peers_scale
-from ._options import Options
+from ._options import BITS, Options
 from ._plain import run_plain
 from ._report import Result
 
 TESTS = ("test_compute_scale.py",)
 ABOUT = "a scale for each row of float32 weights"
-TAKES = {"shape": "[weights x] N x K", "bits": "2..8", "backend": ""}
+TAKES = {"shape": "[weights x] N x K", "bits": BITS, "backend": ""}
 
 
 def cases(options: Options) -> list[Callable[[], Result]]:

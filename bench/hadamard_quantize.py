@@ -9,13 +9,13 @@ import torch
 import fogzo_kernels as fk
 
 from . import _device, peers_scale
-from ._options import Options, sizes
+from ._options import BITS, Options, grid_name, grid_of, sizes
 from ._plain import run_plain
 from ._report import Result
 
 TESTS = ("test_hadamard_quantize.py",)
 ABOUT = "rotation, scale of each row and codes of one weight"
-TAKES = {"shape": "N x K, K a multiple of 128", "bits": "2..8", "backend": ""}
+TAKES = {"shape": "N x K, K a multiple of 128", "bits": BITS, "backend": ""}
 SIZE = (2048, 768)
 GPU_SIZE = (32768, 4096)
 
@@ -31,7 +31,8 @@ def run(options: Options) -> Result:
     and so few lie there that 1e-3 of the codes may differ.
     """
     size = sizes("hadamard_quantize", options.shape, _device.pick(SIZE, GPU_SIZE))
-    grid = fk.Grid("mid-rise", options.bits or 2)
+    bits = options.bits or 2
+    grid = grid_of(bits)
     x = torch.randn(size, generator=_device.generator())
     out = torch.empty(size, dtype=torch.uint8), torch.empty(size[0], 1)
 
@@ -39,14 +40,14 @@ def run(options: Options) -> Result:
         codes: torch.Tensor = fk.hadamard_quantize(x, grid, "codes", out=out)[0]
         return codes
 
-    theirs = peers_scale.rotated_quantizers(x, grid, options.compiled)
+    theirs = peers_scale.rotated_quantizers(x, grid, bits, options.compiled)
     theirs |= options.users("hadamard_quantize", w=x, grid=grid)
     return run_plain(
         "hadamard_quantize",
         options,
         ours,
         theirs,
-        shape={"size": list(size), "grid": f"mid-rise {grid.bits}"},
+        shape={"size": list(size), "grid": grid_name(grid)},
         moved=5 * x.numel(),
         ties=1e-3,
         own_order=1e-4,

@@ -17,7 +17,7 @@ import fogzo_kernels
 BLOCK = 32
 
 
-def missing(bits: int, k: int) -> str | None:
+def missing(bits: float, k: int) -> str | None:
     """Why it is not measured; None where it is."""
     for name in ("onnx", "onnxruntime"):
         if importlib.util.find_spec(name) is None:

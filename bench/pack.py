@@ -17,7 +17,7 @@ from ._report import Result
 
 TESTS = ("test_pack.py",)
 ABOUT = "codes of a byte into bytes of several; unpack beside it"
-TAKES = {"shape": "[weights x] N x K", "bits": "2, 4 or 8", "backend": ""}
+TAKES = {"shape": "[weights x] N x K", "bits": "1, 2, 4 or 8", "backend": ""}
 
 
 def cases(options: Options) -> list[Callable[[], Result]]:
@@ -25,12 +25,13 @@ def cases(options: Options) -> list[Callable[[], Result]]:
 
 
 def _codes(op: str, options: Options) -> tuple[Tensor, int]:
-    bits = options.bits or _layers.BITS
+    asked = options.bits or _layers.BITS
+    bits = int(asked)
     shape = sizes(op, options.shape, (_layers.COUNT, *_device.pick(_layers.SIZE, _layers.GPU_SIZE)))
-    if bits not in (2, 4, 8) or shape[-1] % (8 // bits):
+    if asked not in (1, 2, 4, 8) or shape[-1] % (8 // bits):
         raise BenchError(
-            f"{op}: --bits {bits} with rows of {shape[-1]}, expected 2, 4 or 8 and rows of whole "
-            "bytes, as the peers pack them",
+            f"{op}: --bits {asked} with rows of {shape[-1]}, expected 1, 2, 4 or 8 and rows of "
+            "whole bytes, as the peers pack them",
             2,
         )
     generator = _device.generator()

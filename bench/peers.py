@@ -18,14 +18,11 @@ from torch import Tensor, nn
 import fogzo
 import fogzo_kernels
 
+from .peers_grid import codes as codes_of
+from .peers_grid import nearest_, on_grid
+
 SQRT3 = math.sqrt(3)
 Call = Callable[[], Any]
-
-
-def mid_rise(w: Tensor, scale: Tensor, bits: int = 2) -> Tensor:
-    """Mid-rise values: scale * (clamp(round(w / scale - 1/2), -h, h - 1) + 1/2), h = 2^(bits-1)."""
-    half = 2 ** (bits - 1)
-    return ((w * (1 / scale) - 0.5).round().clamp(-half, half - 1) + 0.5) * scale
 
 
 class DetachLinear(nn.Module):
@@ -45,7 +42,7 @@ class DetachLinear(nn.Module):
         w = self.weight
         if self.int8:
             x = x + (_int8(x) - x).detach()
-        return F.linear(x, w + (mid_rise(w, self.scale) - w).detach(), self.bias)
+        return F.linear(x, w + (on_grid(w, self.scale) - w).detach(), self.bias)
 
 
 def _int8(x: Tensor) -> Tensor:
@@ -129,9 +126,9 @@ NOISES = {"published": uniform_noise, "rademacher": sign_noise}
 Mixing = tuple[float, float, float]
 
 
-def mixing(gamma: float, norm: float, noise: str) -> Mixing:
+def mixing(gamma: float, norm: float, noise: str, surrogate: str = "identity") -> Mixing:
     """What perturbed_pair takes besides tensors: sqrt(1 - gamma) / N, sqrt(gamma), e in bins."""
-    return (1 - gamma) ** 0.5 / norm, gamma**0.5, fogzo_kernels.radius("identity", noise)
+    return (1 - gamma) ** 0.5 / norm, gamma**0.5, fogzo_kernels.radius(surrogate, noise)
 
 
 def perturbed_pair(
@@ -142,9 +139,9 @@ def perturbed_pair(
     along: float,
     across: float,
     radius: float,
-    bits: int = 2,
+    bits: float = 2,
 ) -> tuple[Tensor, Tensor]:
-    """Both sides of one probe as mid-rise values, for given noise u (variance 1).
+    """Both sides of one probe as values, for given noise u (variance 1).
 
     v = along * e a g + across * u;  values of w +- e a v.
 
@@ -155,7 +152,7 @@ def perturbed_pair(
     """
     step = scale * radius
     shift = (grad * step).mul_(along).add_(u, alpha=across).mul_(step)
-    return mid_rise(w + shift, scale, bits), mid_rise(w - shift, scale, bits)
+    return on_grid(w + shift, scale, bits), on_grid(w - shift, scale, bits)
 
 
 def perturbed_codes(
@@ -166,25 +163,20 @@ def perturbed_codes(
     along: float,
     across: float,
     radius: float,
-    bits: int = 2,
+    bits: float = 2,
 ) -> tuple[Tensor, Tensor]:
-    """As perturbed_pair, in uint8 codes 0..2^bits - 1: four times less to write."""
-    half = 2 ** (bits - 1)
+    """As perturbed_pair, in uint8 codes: four times less to write."""
     x = w * (1 / scale)
     d = grad * (scale * radius) * along * radius + u * (across * radius)
-    return (
-        ((x + d - 0.5).round().clamp(-half, half - 1) + half).to(torch.uint8),
-        ((x - d - 0.5).round().clamp(-half, half - 1) + half).to(torch.uint8),
-    )
+    return codes_of(x + d, bits), codes_of(x - d, bits)
 
 
 def _perturbed_in_place(
-    w: Tensor, grad: Tensor, scale: Tensor, noise: str, mix: Mixing, room: list[Tensor], bits: int
+    w: Tensor, grad: Tensor, scale: Tensor, noise: str, mix: Mixing, room: list[Tensor], bits: float
 ) -> tuple[Tensor, Tensor]:
     """As perturbed_pair, into tensors that are there, in as few passes as eager torch allows."""
     along, across, radius = mix
     plus, minus, d = room
-    half = 2 ** (bits - 1)
     torch.mul(w, 1 / scale, out=plus)
     if noise == "published":
         bound = across * radius * SQRT3
@@ -192,10 +184,10 @@ def _perturbed_in_place(
     else:
         d.uniform_(-1, 1).sign_().mul_(across * radius)
     d.addcmul_(grad, scale, value=along * radius * radius)
-    torch.sub(plus, d, out=minus).sub_(0.5)
-    plus.add_(d).sub_(0.5)
+    torch.sub(plus, d, out=minus)
+    plus.add_(d)
     for side in (plus, minus):
-        side.round_().clamp_(-half, half - 1).add_(0.5).mul_(scale)
+        nearest_(side, bits).mul_(scale)
     return plus, minus
 
 
@@ -206,7 +198,7 @@ def perturbers(
     noise: str,
     mix: Mixing,
     compiled: bool,
-    bits: int = 2,
+    bits: float = 2,
 ) -> dict[str, Callable[[], object]]:
     """Both sides of one probe of every weight, noise drawn inside: calls by name."""
     triples = list(zip(ws, grads, scales, strict=True))
@@ -259,20 +251,19 @@ def each(
 
 
 def fake_quantizers(
-    ws: list[Tensor], scales: list[Tensor], compiled: bool, bits: int = 2
+    ws: list[Tensor], scales: list[Tensor], compiled: bool, bits: float = 2
 ) -> dict[str, Call]:
-    """Mid-rise values of every weight: calls by name."""
+    """Values of every weight: calls by name."""
     pairs = list(zip(ws, scales, strict=True))
     out = [torch.empty_like(w) for w in ws]
-    half = 2 ** (bits - 1)
 
     def in_place() -> list[Tensor]:
         for (w, scale), into in zip(pairs, out, strict=True):
             torch.mul(w, 1 / scale, out=into)
-            into.sub_(0.5).round_().clamp_(-half, half - 1).add_(0.5).mul_(scale)
+            nearest_(into, bits).mul_(scale)
         return out
 
-    return each(lambda w, scale: mid_rise(w, scale, bits), pairs, in_place, compiled)
+    return each(lambda w, scale: on_grid(w, scale, bits), pairs, in_place, compiled)
 
 
 def stored_gradient(

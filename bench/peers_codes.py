@@ -5,46 +5,48 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import fogzo_kernels as fk
+
+from . import peers_grid
 from .peers import Call, each
 
 
-def mid_rise_codes(w: Tensor, scale: Tensor, bits: int = 2) -> Tensor:
-    """Mid-rise codes 0 .. 2^bits - 1 in uint8."""
-    half = 2 ** (bits - 1)
-    return ((w * (1 / scale) - 0.5).round().clamp(-half, half - 1) + half).to(torch.uint8)
-
-
 def quantizers(
-    ws: list[Tensor], scales: list[Tensor], compiled: bool, bits: int
+    ws: list[Tensor], scales: list[Tensor], compiled: bool, bits: float
 ) -> dict[str, Call]:
     """Codes of every weight: calls by name."""
     pairs = list(zip(ws, scales, strict=True))
-    half = 2 ** (bits - 1)
     room, out = torch.empty_like(ws[0]), [torch.empty_like(w, dtype=torch.uint8) for w in ws]
 
     def in_place() -> list[Tensor]:
         for (w, scale), into in zip(pairs, out, strict=True):
             torch.mul(w, 1 / scale, out=room)
-            into.copy_(room.sub_(0.5).round_().clamp_(-half, half - 1).add_(half))
+            into.copy_(peers_grid.codes_(room, bits))
         return out
 
-    return each(lambda w, scale: mid_rise_codes(w, scale, bits), pairs, in_place, compiled)
+    def one(w: Tensor, scale: Tensor) -> Tensor:
+        return peers_grid.codes(w * (1 / scale), bits)
+
+    return each(one, pairs, in_place, compiled)
 
 
 def dequantizers(
-    codes: list[Tensor], scales: list[Tensor], compiled: bool, bits: int
+    codes: list[Tensor], scales: list[Tensor], compiled: bool, grid: fk.Grid
 ) -> dict[str, Call]:
     """Values of every code: calls by name."""
     pairs = list(zip(codes, scales, strict=True))
-    lowest = 0.5 - 2 ** (bits - 1)
+    lowest, step = grid.v_min, grid.step
     out = [torch.empty_like(one, dtype=torch.float32) for one in codes]
 
     def values(one: Tensor, scale: Tensor) -> Tensor:
-        return (one.float() + lowest) * scale
+        return ((one.float() if step == 1 else one.float() * step) + lowest) * scale
 
     def in_place() -> list[Tensor]:
         for (one, scale), into in zip(pairs, out, strict=True):
-            into.copy_(one).add_(lowest).mul_(scale)
+            into.copy_(one)
+            if step != 1:
+                into.mul_(step)
+            into.add_(lowest).mul_(scale)
         return out
 
     return each(values, pairs, in_place, compiled)

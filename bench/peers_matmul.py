@@ -25,7 +25,7 @@ def _prepacked(codes: Tensor, scale: Tensor, grid: fogzo_kernels.Grid) -> Any:
     """The same weights for the engine in force: int8 of twice the value where that fits, else of
     its floor."""
     factor = 2 if grid.levels <= 64 else 1
-    values = (codes.double() + grid.v_min) * factor
+    values = (codes.double() * grid.step + grid.v_min) * factor
     zeros = torch.zeros(len(codes), dtype=torch.long)
     integers = torch.quantize_per_channel(
         (values.floor() * scale / factor).float(), scale.flatten() / factor, zeros, 0, torch.qint8
@@ -102,7 +102,7 @@ def products(
         ).transpose(0, 1),
     }  # fmt: skip
     if kind == "int8" and x_scale is not None:
-        integers = ((codes.float() + grid.v_min) * 2).to(torch.int8).view(sides * n, k)
+        integers = ((codes.float() * grid.step + grid.v_min) * 2).to(torch.int8).view(sides * n, k)
         row, column = x_scale[:, None], (scale.view(1, n) / 2).repeat(1, sides)
 
         def scaled() -> Tensor:
@@ -120,7 +120,7 @@ def products(
             fused = torch.compile(scaled, dynamic=False)
             calls["compile torch._int_mm, scales"] = lambda: apart(fused())
     if kind == "float8_e4m3fn":
-        numbers = (codes.float() + grid.v_min).to(x.dtype).view(sides * n, k)
+        numbers = (codes.float() * grid.step + grid.v_min).to(x.dtype).view(sides * n, k)
         row, column = torch.ones(len(x), 1), scale.view(1, n).repeat(1, sides)
         calls["torch._scaled_mm"] = lambda: (
             torch._scaled_mm(x, numbers.mT, row, column, out_dtype=torch.bfloat16)

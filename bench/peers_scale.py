@@ -8,6 +8,7 @@ from torch import Tensor
 import fogzo_kernels as fk
 
 from .peers import Call, hadamard_matrix
+from .peers_grid import codes_
 
 
 def fixed_multiple(grid: fk.Grid) -> float:
@@ -43,14 +44,14 @@ def scalers(ws: list[Tensor], grid: fk.Grid, rule: str, compiled: bool) -> dict[
     return calls
 
 
-def rotated_quantizers(w: Tensor, grid: fk.Grid, compiled: bool) -> dict[str, Call]:
-    """mid-rise codes of w's rows, rotated in blocks of 128 by a matmul: calls by name."""
-    matrix, half = hadamard_matrix(128, w.device), 2 ** ((grid.bits or 1) - 1)
+def rotated_quantizers(w: Tensor, grid: fk.Grid, bits: float, compiled: bool) -> dict[str, Call]:
+    """Codes of w's rows, rotated in blocks of 128 by a matmul: calls by name."""
+    matrix = hadamard_matrix(128, w.device)
     multiple, out = fixed_multiple(grid), torch.empty_like(w)
 
     def codes(y: Tensor) -> Tensor:
         scale = torch.linalg.vector_norm(y, dim=1, keepdim=True).mul_(multiple / y.shape[1] ** 0.5)
-        return (y / scale).sub_(0.5).round_().clamp_(-half, half - 1).add_(half).to(torch.uint8)
+        return codes_(y / scale, bits).to(torch.uint8)
 
     def whole(w: Tensor) -> Tensor:
         return codes((w.view(-1, 128) @ matrix).view(w.shape))

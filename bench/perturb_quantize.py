@@ -14,14 +14,14 @@ import fogzo_kernels as fk
 from . import _device, _layers, peers, static
 from ._backends import backend_calls
 from ._measure import Times, measure
-from ._options import BenchError, Options
+from ._options import BITS, BenchError, Options
 from ._report import Bar, Result, copy_yardstick, fastest
 
 TESTS = ("test_perturb_quantize*.py", "test_noise*.py")
 ABOUT = "all perturbed codes, packed, from one read of w and g"
 TAKES = {
     "shape": "[weights x] N x K",
-    "bits": "2..8",
+    "bits": BITS,
     "probes": "beside 1, instead of 4",
     "backend": "",
 }
@@ -37,7 +37,7 @@ def cases(options: Options) -> list[Callable[[], Result]]:
 
 def _stored(layers: _layers.Layers) -> tuple[int, int]:
     """Bits of a packed code, and bytes of a packed row."""
-    bits = next(width for width in (2, 4, 8) if width >= layers.bits)
+    bits = next(width for width in (1, 2, 4, 8) if width >= layers.bits)
     return bits, -(-layers.size[1] * bits // 8)
 
 
@@ -50,7 +50,7 @@ def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor
 
     def many() -> Tensor:
         fk.perturb_quantize_many(
-            layers.weights, layers.grads, layers.scales, layers.grid, "identity",
+            layers.weights, layers.grads, layers.scales, layers.grid, layers.surrogate,
             seed=_layers.SEED, step=_layers.STEP, tensors=list(range(len(outs))), probes=probes,
             gamma=_layers.GAMMA, norm=norm, noise=kind, form="packed", outs=outs,
         )  # fmt: skip
@@ -60,7 +60,7 @@ def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor
         columns = zip(layers.weights, layers.grads, layers.scales, outs, strict=True)
         for tensor, (w, grad, scale, out) in enumerate(columns):
             fk.perturb_quantize(
-                w, grad, scale, layers.grid, "identity", seed=_layers.SEED, step=_layers.STEP,
+                w, grad, scale, layers.grid, layers.surrogate, seed=_layers.SEED, step=_layers.STEP,
                 tensor=tensor, probes=probes, gamma=_layers.GAMMA, norm=norm, noise=kind,
                 form="packed", out=out,
             )  # fmt: skip
@@ -76,8 +76,8 @@ def _check(name: str, pair: Any, layers: _layers.Layers, kind: str) -> None:
     """
     w, grad, scale = layers.weights[0], layers.grads[0], layers.scales[0]
     ours = fk.perturb_quantize(
-        w, grad, scale, layers.grid, "identity", seed=_layers.SEED, step=_layers.STEP, tensor=0,
-        noise=kind, gamma=_layers.GAMMA, norm=layers.norm(kind),
+        w, grad, scale, layers.grid, layers.surrogate, seed=_layers.SEED, step=_layers.STEP,
+        tensor=0, noise=kind, gamma=_layers.GAMMA, norm=layers.norm(kind),
     )  # fmt: skip
     different = (ours != torch.stack(list(pair))).double().mean().item()
     if different > 1e-4:
@@ -89,11 +89,13 @@ def _check(name: str, pair: Any, layers: _layers.Layers, kind: str) -> None:
 
 def _peers(layers: _layers.Layers, kind: str, options: Options) -> dict[str, Callable[[], object]]:
     """Peers to time by name, the user's too; their formula is checked with our noise first."""
-    along, across, radius = peers.mixing(_layers.GAMMA, layers.norm(kind).item(), kind)
+    along, across, radius = peers.mixing(
+        _layers.GAMMA, layers.norm(kind).item(), kind, layers.surrogate
+    )
     mix = (_layers.sign() * along, across, radius)
     draw: dict[str, Any] = {"seed": _layers.SEED, "step": _layers.STEP, "noise": kind}
     u = [
-        fk.noise(layers.size, "identity", tensor=t, device=_device.current(), **draw)
+        fk.noise(layers.size, layers.surrogate, tensor=t, device=_device.current(), **draw)
         for t in range(len(layers.weights))
     ]
     first = (layers.weights[0], layers.grads[0], layers.scales[0])
@@ -157,7 +159,7 @@ def run(kind: str, options: Options) -> Result:
     )
     bars, lines = _roofline(layers, kind, [1, more], _device.gpu_name())
     times |= lines
-    if "cpu n=1" in times:
+    if layers.barred and "cpu n=1" in times:
         bars = [Bar("cpu n=1", "read", MOST_READS[kind])]
         if more > 1:
             bars.append(Bar(f"cpu n={more}", "cpu n=1", 1 + (more - 1) * EACH_FURTHER))

@@ -15,7 +15,7 @@ from fogzo_kernels.probe_matmul import native
 from . import _device
 from . import peers_matmul as peers
 from ._measure import measure
-from ._options import BenchError, Options, sizes
+from ._options import BenchError, Options, grid_of, sizes
 from ._report import Bar, Result, copy_yardstick, matmul_yardstick
 
 SIDES = 2
@@ -31,7 +31,7 @@ class Case:
     m: int
     n: int
     k: int
-    bits: int
+    bits: float
     x: str
     barred: bool = False
 
@@ -48,6 +48,8 @@ CASES = (
 
 def cases(options: Options) -> list[Callable[[], Result]]:
     """The committed cases that fit the choices, else one of that shape with no bar."""
+    if options.probes is not None:
+        raise BenchError("probe_matmul: --probes is measured on a CPU alone, here there is one", 2)
     shape = sizes("probe_matmul", options.shape, (8192, 4096, 4096))
     found = [
         case
@@ -77,10 +79,10 @@ def run(case: Case, options: Options) -> Result:
         Times; bars on architecture 9.0 where the case has them.
     """
     draw = _device.generator()
-    grid = fk.Grid("mid-rise", case.bits)
+    grid = grid_of(case.bits)
     shape = (SIDES, case.n, case.k)
     codes = torch.randint(0, grid.levels, shape, generator=draw, dtype=torch.uint8)
-    packed = fk.pack(codes, case.bits)
+    packed = fk.pack(codes, grid.storage_bits)
     scale = torch.rand((case.n, 1), generator=draw) * 0.01 + 0.01
     x = torch.randn((case.m, case.k), generator=draw)
     x_scale = None

@@ -11,13 +11,13 @@ import fogzo_kernels as fk
 
 from . import _layers
 from . import peers_codes as peers
-from ._options import Options
+from ._options import BITS, Options
 from ._plain import run_plain
 from ._report import Result
 
 TESTS = ("test_quantize.py",)
 ABOUT = "codes of float32 weights; dequantize beside it"
-TAKES = {"shape": "[weights x] N x K", "bits": "2..8", "backend": ""}
+TAKES = {"shape": "[weights x] N x K", "bits": BITS, "backend": ""}
 
 
 def cases(options: Options) -> list[Callable[[], Result]]:
@@ -64,7 +64,7 @@ def run_back(options: Options) -> Result:
 
     given = {"codes": codes, "scales": layers.scales}
     theirs = {
-        **peers.dequantizers(**given, compiled=options.compiled, bits=layers.bits),
+        **peers.dequantizers(**given, compiled=options.compiled, grid=layers.grid),
         **options.users("dequantize", **given, grid=layers.grid),
     }
     return run_plain(

@@ -10,9 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from fogzo_bench import _blocks, _command, _layers, _measure, _options, _report, _rows, peers, step
+from fogzo_bench import (
+    _blocks,
+    _command,
+    _layers,
+    _measure,
+    _options,
+    _report,
+    _rows,
+    calls,
+    peers,
+    step,
+)
 
 import fogzo
+import fogzo_kernels
 from fogzo import recipes
 from fogzo.cli import main
 
@@ -271,11 +283,47 @@ def test_choices_reach_the_bench(name: str, small: _options.Options) -> None:
         assert (shape["weights"], shape["size"], shape["grid"]) == (3, [8, 1024], "mid-rise 4")
 
 
+@pytest.mark.parametrize(("bits", "grid"), [(1, "sign"), (1.58, "ternary")])
+@pytest.mark.parametrize(
+    "name", ["fake_quantize", "perturb_quantize", "quantize", "compute_scale", "hadamard_quantize"]
+)
+def test_sign_and_ternary_weights_are_measured(
+    name: str, bits: float, grid: str, small: _options.Options
+) -> None:
+    for case in _command.BENCHES[name].cases(dataclasses.replace(small, bits=bits)):
+        assert case().shape["grid"] == grid
+
+
+@pytest.mark.parametrize("name", ["fake_quantize", "perturb_quantize"])
+@pytest.mark.parametrize("own", [{"shape": (2, 8, 1024)}, {"bits": 4}], ids=str)
+def test_a_choice_of_ones_own_has_no_bar(
+    name: str, own: dict[str, object], small: _options.Options
+) -> None:
+    cases = _command.BENCHES[name].cases
+    assert cases(small)[0]().bars
+    assert not cases(dataclasses.replace(small, **own))[0]().bars
+    same = dataclasses.replace(small, shape=(_layers.COUNT, *_layers.SIZE), bits=_layers.BITS)
+    assert cases(same)[0]().bars
+
+
 def test_probes_and_backend_reach_the_bench(small: _options.Options) -> None:
     options = dataclasses.replace(small, probes=2, backend="reference")
     found = _command.BENCHES["perturb_quantize"].cases(options)[0]()
     assert _report.ours_among(found.times) == ["reference n=1", "reference n=2"]
     assert found.bars == []
+
+
+def test_calls_has_every_operation_and_a_bar_of_10_us_over_an_addition(
+    small: _options.Options,
+) -> None:
+    names = {name.partition(",")[0] for name in calls.calls()}
+    assert names == set(fogzo_kernels.capabilities())
+    for case in calls.cases(small)[:12]:
+        found = case()
+        add = found.times["torch.add"].median
+        most = pytest.approx(1 + 10e-6 / add, 1e-3)
+        many = found.shape["call"].endswith("_many")
+        assert [bar.most for bar in found.bars] == ([] if many else [most])
 
 
 @pytest.mark.parametrize("dtype", _options.DTYPES[:3])
@@ -287,6 +335,25 @@ def test_probe_matmul_runs_on_a_shape_of_ones_own(dtype: str, small: _options.Op
     assert (found.shape["bits"], found.shape["x"]) == (4, dtype)
     assert found.operations == 2 * 5 * 24 * 64
     assert found.peak > 0
+
+
+@pytest.mark.parametrize(
+    ("bits", "dtype"), [(1, "int8"), (1.58, "int8"), (1, "float32"), (2, "bfloat16")]
+)
+def test_probe_matmul_runs_on_the_sides_of_probes(
+    bits: float, dtype: str, small: _options.Options
+) -> None:
+    options = dataclasses.replace(small, shape=(5, 24, 64), bits=bits, dtype=dtype, probes=2)
+    (case,) = _command.BENCHES["probe_matmul"].cases(options)
+    found = case()
+    assert (found.shape["sides"], found.shape["bits"]) == (4, bits)
+    assert found.operations == 4 * 2 * 5 * 24 * 64
+    assert "float32 linear" in found.peers()
+
+
+def test_probes_leave_no_bar() -> None:
+    cases = _command.BENCHES["probe_matmul"].cases(_options.Options(probes=1))
+    assert {(case.args[0].sides, len(case.args[0].bars)) for case in cases} == {(2, 0)}
 
 
 def test_probe_matmul_keeps_the_bars_of_the_cases_asked_for() -> None:

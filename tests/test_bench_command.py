@@ -90,6 +90,17 @@ def test_compare_names_rows_that_only_one_file_has(
     assert "not in OLD: pack" in out
 
 
+def test_compare_misses_a_variant_of_ours_and_no_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = write(tmp_path / "old", row(1.0))
+    for name, code in (("cpu", 1), ("eager", 0)):
+        rows = row(1.0), row(1.0)
+        del rows[1]["times"][name]  # one run of several has it not
+        assert bench("--compare", old, write(tmp_path / "new", *rows)) == code
+        assert (f"  GONE    {name}: not in NEW" in capsys.readouterr().out) == bool(code)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -144,7 +155,7 @@ def test_list_names_every_bench_and_its_choices(capsys: pytest.CaptureFixture[st
     ("words", "code", "says"),
     [
         (["noise", "--bits", "4"], 2, "noise takes no --bits, expected one of --shape, --backend"),
-        (["noise", "--bits", "9"], 2, "got '9', expected 2..8"),
+        (["noise", "--bits", "9"], 2, "got '9', expected 1 (sign), 1.58 (ternary), 2..8"),
         (["noise", "--shape", "3"], 2, "got '3', expected MxNxK or NxK"),
         (["noise", "--shape", "0x3"], 2, "got '0x3', expected MxNxK or NxK"),
         (["noise", "--shape", "2x3x4"], 2, "--shape has 3 sizes, expected 2 as in 768x768"),
@@ -153,7 +164,8 @@ def test_list_names_every_bench_and_its_choices(capsys: pytest.CaptureFixture[st
         (["noise", "--peer", "absent.py"], 1, "--peer absent.py cannot be loaded"),
         (["noise", "--peer", "absent"], 2, "--peer has absent, expected a Python file"),
         (["noise", "--plot", "picture.jpg"], 2, "expected a name that ends in .png"),
-        (["pack", "--bits", "3"], 2, "--bits 3 with rows of 1024, expected 2, 4 or 8"),
+        (["pack", "--bits", "3"], 2, "--bits 3 with rows of 1024, expected 1, 2, 4 or 8"),
+        (["pack", "--bits", "1.58"], 2, "--bits 1.58 with rows of 1024, expected 1, 2, 4 or 8"),
         (["--shape", "3x3"], 2, "step takes no --shape, expected one of --model"),
     ],
 )
@@ -258,6 +270,21 @@ def test_a_peer_file_without_peers_is_refused(
     assert "has no function named like a bench, expected one of step, noise" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1 / 0\n", "mine.py cannot be loaded (ZeroDivisionError: division by zero)"),
+        ("def noise(shape): ...\n", "mine.py: noise raised TypeError: noise() got an unexpected"),
+    ],
+)
+def test_what_a_users_file_raises_is_named_with_the_file(
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    assert bench("noise", "--peer", tmp_path / "mine.py") == 1
+    assert says in capsys.readouterr().err
 
 
 def test_peers_must_have_our_shapes() -> None:

@@ -254,6 +254,15 @@ def test_no_elements_in_any_dimension(op, shape, backend):
         assert got.numel() == 0
 
 
+@pytest.mark.parametrize("shape", [(0, 7), (7, 0)], ids=str)
+@pytest.mark.parametrize("one_scale", [True, False])
+def test_the_gradient_of_scales_that_have_no_element_is_zero(shape, one_scale, backend):
+    w = torch.empty(shape)
+    scale = ONE if one_scale else torch.ones(shape[0], 1)
+    _, grad_scale = fk.fake_quantize_backward(w, w, scale, GRID, "clipped")
+    assert_same(grad_scale, torch.zeros(scale.shape))
+
+
 def test_sizes_past_32_bits_without_the_memory():
     """Views of one number: too many elements are refused before anything is read or allocated."""
     w = torch.ones(1, 1).expand(2**20, 2**16)

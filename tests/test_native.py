@@ -91,10 +91,10 @@ def test_every_status_says_argument_got_expected():
 
 def test_random_and_broken_calls():
     done = subprocess.run(
-        [sys.executable, ROOT / "tests/tools/fuzz_native.py", "--cases", "300", "--seed", "7"],
+        [sys.executable, ROOT / "tests/tools/fuzz_native.py", "--cases", "600", "--seed", "7"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "300 cases" in done.stdout
+    assert "600 cases" in done.stdout

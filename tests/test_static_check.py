@@ -60,9 +60,47 @@ def test_torch_in_csrc_is_found(tmp_path):
     assert static_check.mentions_torch(files) == []
 
 
+def spills(*loop):
+    return static_check.spilled_loops(
+        "".join(f"  1{i}:\t{line}\n" for i, line in enumerate((*loop, "jne    10 <f>")))
+    )
+
+
+STORE = "vmovdqa %ymm2,0x20(%rsp)"
+
+
 def test_a_stack_access_in_a_multiplying_loop_is_found():
-    loop = ("vpmaddubsw %ymm0,%ymm1,%ymm2", "vmovdqa %ymm2,0x20(%rsp)", "jne    10 <f>")
-    code = "".join(f"  1{i}:\t{line}\n" for i, line in enumerate(loop))
-    assert static_check.spilled_loops(code) == ["11:\tvmovdqa %ymm2,0x20(%rsp)"]
-    assert static_check.spilled_loops(code.replace("(%rsp)", "(%rdi)")) == []
-    assert static_check.spilled_loops(code.replace("jne    10", "jne    12")) == []
+    product = "vpmaddubsw %ymm0,%ymm1,%ymm2"
+    assert spills(product, STORE) == [f"11:\t{STORE}"]
+    assert spills(product, "vmovdqa 0x20(%rsp),%ymm2") == ["11:\tvmovdqa 0x20(%rsp),%ymm2"]
+    assert spills(product, STORE.replace("(%rsp)", "(%rdi)")) == []
+    assert spills("jne    12 <f>", product, STORE) == []  # not innermost
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        STORE,
+        "vmovaps %ymm2,-0x40(%rbp)",
+        "vextracti128 $0x1,%ymm2,(%rsp)",
+        "vmovss %xmm2,0x8(%rsp,%rdx,4)",
+        "subq   $0x20,-0x28(%rsp)",
+        "mov    %rax,0x38(%rsp)",
+    ],
+)
+def test_a_store_to_the_stack_in_any_loop_over_vectors_is_found(store):
+    assert spills("vaddps %ymm0,%ymm1,%ymm2", store) == [f"11:\t{store}"]
+    assert spills("addss  %xmm0,%xmm1", store) == ([f"11:\t{store}"] if "ymm" in store else [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vmovdqa -0x18(%rsp),%ymm2",
+        "vpxor  0x108(%rsp),%ymm7,%ymm7",
+        "cmp    %rax,0x8(%rsp)",
+        "vmovups %ymm0,0x20(%rbp,%rax,4)",
+    ],
+)
+def test_constants_on_the_stack_and_other_arrays_pass(line):
+    assert spills("vaddps %ymm0,%ymm1,%ymm2", line) == []

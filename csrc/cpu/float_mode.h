@@ -10,7 +10,7 @@
 namespace fogzo {
 
 // While it lives, the thread computes that way whatever its caller has set, as
-// torch.set_flush_denormal() does for one thread alone.
+// a program can do for one thread alone.
 class FloatMode {
   public:
     FloatMode() : found_(read()) {

@@ -49,7 +49,8 @@ def compute_scale(
 
     Raises:
         ValueError: an unknown rule or granularity, a rule that the grid does not have, a group
-            size that does not divide the row, a weight with no elements or (CPU) not finite.
+            size that does not divide the row, a weight with no elements or (CPU) not finite: of
+            that the scale tells, so ``out`` has been written then.
 
     Example:
         >>> import torch

@@ -53,6 +53,8 @@ def surrogate_gradient(g: Tensor, x: Tensor, grid: Grid, surrogate: str, inside:
 
 
 def scale_gradient(g: Tensor, x: Tensor, grid: Grid, scale: Tensor, inside: Tensor) -> Tensor:
+    if not g.numel():
+        return torch.zeros_like(scale)  # no element, no sum
     v = value(x, grid)
     t = torch.where(inside, v - x, v)
     total = (g.double() * t.double()).reshape(scale.numel(), -1).sum(1)

@@ -33,8 +33,8 @@ def hadamard_quantize(
         changes it only next to a rounding tie). A value that is not a number stays one.
 
     Raises:
-        ValueError: an unknown form, a weight with no elements or (CPU) not finite, an output that
-            does not match.
+        ValueError: an unknown form, a weight with no elements or (CPU) not finite (of that the
+            scale tells, so ``out`` has been written then), an output that does not match.
         TypeError: another dtype or kind of array.
 
     Example:

@@ -16,6 +16,8 @@ NOISES = ("published", "rademacher")
 FORMS = ("values", "codes", "packed")
 GUARD = 64
 TABLE = np.arctanh((2 * np.arange(32768) + 1) / 65536).astype(np.float32)
+# What all tensors of a call have in common.
+SHARED = ("noise", "seed", "step", "probes", "first_probe", "gamma", "norm", "form", "sides")
 WIDTHS = (1, 2, 3, 7, 8, 9, 31, 127, 128, 129, 1000, 1023, 1024, 1025, 2049, 5000)
 
 
@@ -38,12 +40,16 @@ class Guarded:
 class Case:
     """Random good arguments of every operation, by name."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, may_be_empty: bool = True) -> None:
         self.rng = rng
+        self.parts = [self]  # the cases of a call for many tensors
+        self.m = 1  # rows of x, of a product
         data = np.random.default_rng(rng.getrandbits(64))
         self.rows = rng.choice((1, 1, 2, 3, 5, 17))
         self.cols = rng.choice(WIDTHS)
-        groups = [g for g in (2, 3, 4, 8) if self.cols % g == 0]
+        if may_be_empty and rng.random() < 0.04:
+            self.rows, self.cols = rng.choice(((0, self.cols), (self.rows, 0), (0, 0)))
+        groups = [g for g in (2, 3, 4, 8) if self.cols and self.cols % g == 0]
         self.scale_rows, self.scale_cols = rng.choice(
             [(1, 1), (self.rows, 1), *((self.rows, g) for g in groups)]
         )
@@ -62,7 +68,7 @@ class Case:
         with np.errstate(over="ignore"):
             self.w *= self.scale.repeat(self.cols // self.scale_cols, axis=1)
         self.row_pitch = rng.choice((self.cols, self.cols, self.cols + rng.randrange(3000)))
-        end = 2**35 - (self.rows - 1) * self.row_pitch - self.cols
+        end = 2**35 - max(self.rows - 1, 0) * self.row_pitch - self.cols
         self.offset = rng.choice((0, 1, 1023, 1024, 16383, rng.randrange(end), end))
         self.seed = rng.getrandbits(64)
         self.step = rng.choice((0, 1, 2**32 - 1, rng.getrandbits(32)))
@@ -72,11 +78,23 @@ class Case:
         self.gamma = rng.choice((0.0, 1.0, 1e-12, 1 - 1e-9, rng.random()))
         self.norm = rng.choice((0.0, 1.0, 1e-31, 2.0**-100, 1e30, float("inf"), float("nan")))
         self.form = rng.randrange(3)
+        self.rounded = self.form != 0 or rng.random() < 0.5
         self.sides = rng.choice((1, 2))
         self.differences = self.values(data, (self.probes,))
         self.threads = rng.choice((1, 1, 2, 4))
         self.codes: Any = None
         self.bytes: Any = None
+        self.kept: list[Any] = []  # what addresses point to besides
+
+    def join(self, other: Case) -> None:
+        """Take another case into one call, which draws and mixes for both alike."""
+        for name in (*SHARED, "differences"):
+            setattr(other, name, getattr(self, name))
+        self.parts.append(other)
+
+    @property
+    def empty(self) -> bool:
+        return any(part.m * part.rows * part.cols == 0 for part in self.parts)
 
     def values(self, data: np.random.Generator, shape: tuple[int, ...]) -> Any:
         array = data.normal(0, 2, shape).astype(np.float32)
@@ -116,7 +134,8 @@ class Near:
     error: Any
 
 
-# Each returns the binding's arguments by name, its outputs, and the reference's results.
+# Each returns the binding's arguments by name, its outputs, and the reference's results: None where
+# nothing is written.
 Prepared = tuple[dict[str, Any], list[Guarded], Callable[[], list[Any]]]
 
 

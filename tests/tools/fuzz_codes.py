@@ -1,11 +1,11 @@
-"""Random good arguments of the bindings on codes and rotations, for fuzz_native.py."""
+"""Random good arguments of the bindings on codes, values and rotations, for fuzz_native.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from fuzz_case import Case, Guarded, Near, Prepared, rounding
+from fuzz_case import SURROGATES, Case, Guarded, Near, Prepared, rounding, sizes
 
 import fogzo_kernels as fk
 from fogzo_kernels._scale import multiple, rule_of
@@ -47,6 +47,48 @@ def unpack(c: Case) -> Prepared:
     return arguments, [out], lambda: [c.codes]
 
 
+def fake_quantize(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.float32)
+    return rounding(c, out), [out], lambda: [fk.fake_quantize(c.w, c.public_scale(), c.grid)]
+
+
+def fake_quantize_backward(c: Case) -> Prepared:
+    out = Guarded(c.shape, np.float32)
+    scales = Guarded(c.scale.shape, np.float32)
+    if SURROGATES[c.surrogate] == "tanh":  # its slope may be 0 in one of both, times infinity
+        c.grad[~np.isfinite(c.grad)] = 1.0
+    limit = 0.99 if SURROGATES[c.surrogate] == "clipped" and c.seed % 2 else None
+    arguments = {
+        "grad": c.grad.ctypes.data,
+        "w": c.w.ctypes.data,
+        "scale": c.scale.ctypes.data,
+        "grad_w": out.address,
+        "grad_scale": scales.address,
+        **sizes(c),
+        "grid": c.grid.number,
+        "bits": c.grid.code_bits,
+        "surrogate": c.surrogate,
+        "limit": limit or 0.0,
+        "threads": c.threads,
+    }
+
+    def reference() -> list[Any]:
+        name = SURROGATES[c.surrogate]
+        grad_w, grad_scale = fk.fake_quantize_backward(
+            c.grad, c.w, c.public_scale(), c.grid, name, limit=limit
+        )
+        if not c.w.size:
+            return [grad_w, None]
+        most = max(abs(c.grid.v_min), abs(c.grid.v_max), 1)  # no t is larger
+        terms = np.abs(c.grad.astype(np.float64)).reshape(c.scale.size, -1).sum(1) * most
+        rounding = terms.reshape(grad_scale.shape) * c.grad.size * 2.0**-52
+        if name == "tanh":
+            grad_w = Near(grad_w, np.abs(c.grad.astype(np.float64)) * 2.0**-21)
+        return [grad_w, Near(grad_scale, rounding)]
+
+    return arguments, [out, scales], reference
+
+
 def hadamard(c: Case) -> Prepared:
     out = Guarded(c.shape, np.float32)
     block = c.rng.choice((1, 2, 4, 16, 128, 2048))
@@ -79,6 +121,8 @@ def hadamard_quantize(c: Case) -> Prepared:
     }
 
     def reference() -> list[Any]:
+        if not c.w.size:
+            return [None, None]
         exact = fk.hadamard_quantize(c.w, c.grid)[1]
         return [
             fk.quantize(fk.hadamard(c.w), scale.array, c.grid),
@@ -99,12 +143,14 @@ def compute_scale(c: Case) -> Prepared:
         "w": c.w.ctypes.data,
         "out": out.address,
         "scales": scales,
-        "elements": c.w.size // scales,
+        "elements": c.w.size // scales if scales else c.cols,
         **rule_of(c.grid, rule)._asdict(),
         "threads": c.threads,
     }
 
     def reference() -> list[Any]:
+        if not c.w.size:
+            return [None]
         size = c.cols // c.scale_cols if c.scale_cols > 1 else None
         kind = "tensor" if scales == 1 else "channel" if size is None else "group"
         exact = np.asarray(fk.compute_scale(c.w, c.grid, rule, kind, size))

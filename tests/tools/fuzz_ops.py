@@ -16,87 +16,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fuzz_lot import FILL, PLAIN, Lot
+
 import fogzo_kernels as fk
 from fogzo_kernels import _native
-
-SHAPES = ((1,), (9,), (3, 5), (2, 128), (4, 129), (7, 33), (2, 3, 4), (3, 2, 2, 5), (0, 4), (4, 0))
-GRIDS = (fk.Grid("sign"), fk.Grid("ternary"), fk.Grid("mid-rise", 2), fk.Grid("mid-tread", 5))
-PLAIN, STEPS, TURNED, BACK, ODD, FROZEN = "plain", "steps", "turned", "back", "odd", "frozen"
-LAYOUTS = (PLAIN, PLAIN, PLAIN, STEPS, TURNED, BACK, ODD, FROZEN)
-GUARD, FILL = 64, 0xA5
-
-
-class Lot:
-    """Random choices, and arrays of one kind in random memory."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.data = np.random.default_rng(rng.getrandbits(64))
-        self.torch = rng.random() < 0.5
-        self.shape = rng.choice(SHAPES)
-        self.rows = 1 if len(self.shape) == 1 else self.shape[0]
-        self.grid = rng.choice(GRIDS)
-        self.broken = False
-        self.limit = 0.0  # by how much a result may be off; 0: not a bit
-        self.inputs: list[tuple[Any, Any]] = []  # array and what it held
-        self.memory: list[tuple[Any, Any]] = []  # all bytes of an output's memory, and before
-
-    def numbers(self, shape: tuple[int, ...]) -> Any:
-        return self.data.normal(0, 1, shape).astype(np.float32)
-
-    def take(self, numbers: Any) -> Any:
-        """An input: any layout; now and then of a type that is refused."""
-        numbers = np.asarray(numbers)
-        if self.rng.random() < 0.04:
-            self.broken, numbers = True, numbers.astype(np.float64)
-        array = self.place(numbers, self.rng.choice(LAYOUTS))
-        self.inputs.append((array, numbers.copy()))
-        return array
-
-    def place(self, numbers: Any, layout: str) -> Any:
-        """These numbers in memory of a layout; each kind of array has some of its own."""
-        size = numbers.nbytes
-        if layout == STEPS and numbers.shape:
-            view = np.zeros(tuple(2 * n for n in numbers.shape), numbers.dtype)
-            view = view[tuple(slice(1, None, 2) for _ in numbers.shape)]
-        elif layout == TURNED:
-            view = np.zeros(numbers.shape[::-1], numbers.dtype).T
-        elif layout == BACK and not self.torch and numbers.shape:
-            view = np.flip(np.zeros(numbers.shape, numbers.dtype))
-        elif layout == ODD and size:
-            raw = bytearray(size + 1)
-            if self.torch:
-                kind = torch.from_numpy(np.empty(0, numbers.dtype)).dtype
-                tensor = torch.frombuffer(raw, dtype=kind, offset=1).reshape(numbers.shape)
-                return tensor.copy_(torch.from_numpy(numbers))
-            view = np.frombuffer(raw, numbers.dtype, offset=1).reshape(numbers.shape)
-        else:
-            view = np.zeros(numbers.shape, numbers.dtype)
-        view[...] = numbers
-        if layout == FROZEN and not self.torch:
-            view.flags.writeable = False
-        return torch.from_numpy(view) if self.torch else view
-
-    def output(self, shape: tuple[int, ...], dtype: type) -> Any:
-        """None, an output with watched bytes around it, or one at an odd address."""
-        draw, kind = self.rng.random(), np.dtype(dtype)
-        size = math.prod(shape) * kind.itemsize
-        if draw < 0.4 or not size:
-            return None
-        shift = GUARD + 1 if draw < 0.5 and kind.itemsize > 1 else GUARD
-        self.broken |= shift != GUARD
-        raw = np.full(size + 2 * GUARD + 1, FILL, np.uint8)
-        self.memory.append((raw, slice(shift, shift + size)))
-        if not self.torch:
-            return raw[shift : shift + size].view(kind).reshape(shape)
-        of = getattr(torch, kind.name)
-        flat = torch.frombuffer(raw.data, dtype=of, offset=shift, count=math.prod(shape))
-        return flat.reshape(shape)
 
 
 def scale(lot: Lot) -> Any:
@@ -148,6 +80,7 @@ def perturb_quantize(lot: Lot) -> Call:
     named = {**coordinates(lot), "probes": lot.rng.choice((1, 3)), "form": form}
     shape = (2 * named["probes"], *lot.shape)
     out = lot.output(shape, np.float32 if form == "values" else np.uint8)
+    named["flip_count"] = lot.output(shape[:1], np.int64)
     return (w, grad, scale(lot), lot.grid), named, out
 
 
@@ -185,20 +118,46 @@ def whitened_norm(lot: Lot) -> Call:
 def probe_matmul(lot: Lot) -> Call:
     n, k = lot.rng.choice(((1, 1), (3, 5), (17, 33), (16, 128), (0, 4)))
     sides: tuple[int, ...] = lot.rng.choice(((), (3,)))
+    kind = lot.rng.choice((None, fk.Packed, fk.Flips))
     lot.shape, lot.rows, m = (n, k), n, lot.rng.choice((1, 4, 9))
-    x: Any = lot.numbers((m, k))
+    codes = _flips(lot, 3) if kind is fk.Flips else _codes(lot, (*sides, n, k), kind is fk.Packed)
+    own: tuple[int, ...] = lot.rng.choice(((), (3,)))  # an x for each side
+    x: Any = lot.numbers((*own, m, k))
     named: dict[str, Any] = {}
     if lot.rng.random() < 0.5:
-        x = lot.data.integers(-128, 128, (m, k)).astype(np.int8)
-        named["x_scale"] = lot.take(lot.data.uniform(0.1, 2, m).astype(np.float32))
-    far = lot.rng.choice((0, 0, lot.grid.levels // 4, lot.grid.levels * 3 // 8))  # from either end
-    drawn = lot.data.integers(far, lot.grid.levels - far, (*sides, n, k))
-    codes = lot.take(drawn.astype(np.uint8))
+        x = lot.data.integers(-128, 128, x.shape).astype(np.int8)
+        named["x_scale"] = lot.take(lot.data.uniform(0.1, 2, (*own, m)).astype(np.float32))
+    if lot.rng.random() < 0.5:
+        named["bias"] = lot.take(lot.numbers((n,)))
     args = (lot.take(x), codes, scale(lot), lot.grid)
-    # K products, a scale and a result are rounded; no scale is larger than 2, of x nor of w.
+    # K products, a scale, a bias and a result are rounded, of Flips also what is added; no scale is
+    # larger than 2, of x nor of w, and no bias than 6.
     most = np.abs(x.astype(np.float64)).sum(-1).max(initial=0) * 4 * max(-lot.grid.v_min, 1)
-    lot.limit = (k + 8) * 2.0**-23 * most
-    return args, named, lot.output(((sides or (1,))[0], m, n), np.float32)
+    lot.limit = (k + 8) * 2.0**-23 * (most + 6) * (2 if kind is fk.Flips else 1)
+    p = 3 if own or sides or kind is fk.Flips else 1
+    return args, named, lot.output((p, m, n), np.float32)
+
+
+def _codes(lot: Lot, shape: tuple[int, ...], packed: bool) -> Any:
+    far = lot.rng.choice((0, 0, lot.grid.levels // 4, lot.grid.levels * 3 // 8))  # from either end
+    drawn = lot.data.integers(far, lot.grid.levels - far, shape).astype(np.uint8)
+    if not packed:
+        return lot.take(drawn)
+    found = fk.pack(drawn, lot.grid.storage_bits)
+    return fk.Packed(lot.take(found.data), found.bits, shape)
+
+
+def _flips(lot: Lot, sides: int) -> fk.Flips:
+    """Of a weight of lot.shape: some of its elements on each side, ascending, and spare room."""
+    size = math.prod(lot.shape)
+    count = [lot.rng.randrange(min(size, 7) + 1) for _ in range(sides)]
+    room = max(count) + lot.rng.randrange(2)
+    index, code = np.full((sides, room), -1, np.int64), np.zeros((sides, room), np.uint8)
+    for side, found in enumerate(count):
+        index[side, :found] = np.sort(lot.data.choice(size, found, replace=False)) if found else ()
+        code[side, :found] = lot.data.integers(0, lot.grid.levels, found)
+    arrays = index, code, np.array(count)
+    return fk.Flips(_codes(lot, lot.shape, packed=False), *map(lot.take, arrays))
 
 
 OPS: tuple[Callable[[Lot], Call], ...] = (
@@ -216,11 +175,13 @@ OPS: tuple[Callable[[Lot], Call], ...] = (
 
 
 def plain(value: Any) -> Any:
-    """A copy as a NumPy array in ordinary memory, also inside lists; else the value as it is."""
+    """A copy as a NumPy array in ordinary memory, also in lists, Packed and Flips; else itself."""
     if isinstance(value, torch.Tensor):
         return value.clone().numpy().copy()
     if isinstance(value, list):
         return [plain(one) for one in value]
+    if isinstance(value, (fk.Packed, fk.Flips)):
+        return replace(value, **{f.name: plain(getattr(value, f.name)) for f in fields(value)})
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
@@ -265,11 +226,13 @@ def one(op: Callable[[Lot], Call], rng: random.Random) -> tuple[str, str | None]
             return "accepted", f"{what}: wrote outside its output"
     if not all(equal(array, held) for array, held in lot.inputs):
         return "accepted", f"{what}: wrote to an input"
+    again = {key: plain(value) for key, value in named.items()}
     with fk.use_backend("reference"):
-        want = public(*copies, **{key: plain(value) for key, value in named.items()})
-    return "accepted", None if equal(
-        got, want, lot.limit
-    ) else f"{what}: differs from the reference"
+        want = public(*copies, **again)
+    counts = named.get("flip_count"), again.get("flip_count")
+    if not (equal(got, want, lot.limit) and equal(*counts)):
+        return "accepted", f"{what}: differs from the reference"
+    return "accepted", None
 
 
 def main() -> int:
