@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,16 @@ def test_gradients_that_lie_in_the_wrappers_buckets_add_up(kind, plain, results)
             assert torch.equal(a, b)
 
 
-def test_probes_broadcast_no_buffers(results):
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the processes have: torch's products round otherwise in two, on some CPUs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_probes_broadcast_no_buffers(results, one_thread):
     """Rank 0's statistics go to all at the next step's forward, as without probes."""
     (first, second), (other_first, other_second) = (found["statistics"] for found in results)
     assert not torch.equal(first, other_first)  # each of its own rows, until the next forward
