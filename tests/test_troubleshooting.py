@@ -303,7 +303,9 @@ def test_a_resumed_run_differs(tmp_path):
     est.load_state_dict(state[0])
     with fogzo.Logger(est, path, resume=True) as logger:
         logger.load_state_dict(state[1])
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1]
+        train(est, model, 1, optimizer=optimizer)
+        logger.log()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
 
 
 def test_the_loss_cannot_resolve_the_probes():
