@@ -67,9 +67,8 @@ class Grid:
             v_min, v_max = -1.0, 1.0
         else:
             if not _errors.is_int(self.bits) or not 2 <= int(self.bits or 0) <= 8:
-                _errors.fail(
-                    "Grid", "bits", f"is {self.bits!r}", f"an int in 2..8 for kind {self.kind!r}"
-                )
+                expected = f"an int in 2..8 for kind {self.kind!r}; one bit is kind 'sign'"
+                _errors.fail("Grid", "bits", f"is {self.bits!r}", expected)
             code_bits = int(self.bits or 0)
             levels = 2**code_bits
             shift = 0.5 if self.kind == "mid-rise" else 0.0

@@ -24,6 +24,9 @@ if tuple(int(part) for part in _found.split(".")[:2]) < (2, 11):
     raise ImportError(text, name="torch")
 
 from fogzo_kernels import __version__
+from fogzo_kernels import (
+    _library as _library,  # registers torch.ops.fogzo, which exported programs call
+)
 
 from .estimators import FOGZO, NSPSA, STE
 from .layers import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 
-INSIDE = (__name__.partition(".")[0], "torch")  # an optimizer's hook is called by torch
+INSIDE = ("fogzo", "fogzo_command", "torch")  # an optimizer's hook is called by torch
 
 
 def warn(text: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 import fogzo_kernels as fk
 from fogzo_kernels import _check
 
-from ._warn import warn
+from .._warn import warn
 
 MANTISSA = 23  # fraction bits of a float32
 

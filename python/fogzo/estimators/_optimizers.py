@@ -12,8 +12,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from fogzo_kernels import _check
 
+from .._warn import warn
 from ..layers.layout import Layout
-from ._warn import warn
 
 MANY = 8  # names in a text
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fogzo_kernels import _check, _surrogate
 
+from .._warn import warn
 from ._base import MAX_CALLS, Closure, Estimator, Forward, as_scalar, check_one
 from ._batch import first_rows
 from ._capture import capturing
@@ -21,7 +22,6 @@ from ._run import Run
 from ._snapshot import Buffers, RandomStates
 from ._targets import InPlace, InPlaceOfWeights, QuantTarget, Target
 from ._turns import Turns, check_state, circumstances_of
-from ._warn import warn
 from .record import Differences, Guided, Last
 
 MAX_PROBES = 2**20  # each is a forward or two in every step, and keeps its losses

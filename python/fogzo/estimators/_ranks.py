@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fogzo_kernels import _check
 
-from ._warn import warn
+from .._warn import warn
 
 WHOLE = "whole weights in each process: nn.parallel.DistributedDataParallel"
 # attributes of DistributedDataParallel that its documentation does not name: what an estimator

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .._warn import warn
 from ._base import readable
-from ._warn import warn
 from .record import Last, eps_of
 
 ENOUGH = 10.0  # roundings of the loss, eps |L|, that a difference should be

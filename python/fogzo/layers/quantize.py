@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,15 @@ from .layout import Holder, Layout, check_model
 from .quant_layer import QuantLayer, become_quantized
 from .scales import as_rows, check_latent, scale_tensors
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 def quantize_(
-    model: nn.Module,
+    model: Model,
     config: QuantConfig | None = None,
     filter_fn: Callable[[nn.Module, str], bool] = lambda module, fqn: True,
     overrides: Mapping[str, QuantConfig | None] | None = None,
-) -> nn.Module:
+) -> Model:
     """Turn the selected layers of ``model`` into quantized ones, in place.
 
     nn.Linear, nn.Conv1d, nn.Conv2d and nn.Embedding become QuantLinear, QuantConv1d, QuantConv2d
@@ -68,6 +71,8 @@ def quantize_(
     configs = _configs(selected, config, _patterns(overrides))
     chosen, refused = _choose(model, configs)
     if not chosen:
+        if any(isinstance(module, QuantLayer) for module in model.modules()):
+            refused.append("what could be is quantized already")
         got = "has nothing to quantize" + (f" ({'; '.join(refused)})" if refused else "")
         _check.fail("quantize_", "model", got, f"at least one {NAMES} that filter_fn selects")
     for module, kind, own, tensors in chosen:

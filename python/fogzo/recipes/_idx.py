@@ -25,13 +25,12 @@ class IdxFile:
     """What one gzip-compressed IDX file must be.
 
     name: file name, ending in .gz; shape: elements per dimension; md5: of the unpacked bytes;
-    packed_bytes: size of the canonical .gz in bytes; source: where a user gets it.
+    source: where a user gets it. Its .gz may have any size: only what it unpacks to is checked.
     """
 
     name: str
     shape: tuple[int, ...]
     md5: str
-    packed_bytes: int
     source: str
 
     @property
@@ -41,7 +40,7 @@ class IdxFile:
     def describe(self) -> str:
         """The line that tells a user which file is wanted and where it comes from."""
         return (
-            f"{self.name} ({self.packed_bytes:,} bytes; {self.unpacked_bytes:,} unpacked with "
+            f"{self.name} ({self.unpacked_bytes:,} bytes unpacked, with "
             f"MD5 {self.md5}); get it from {self.source}{self.name}"
         )
 

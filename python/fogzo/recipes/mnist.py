@@ -21,21 +21,19 @@ TRAIN_IMAGES = IdxFile(
     "train-images-idx3-ubyte.gz",
     (60000, 28, 28),
     "6bbc9ace898e44ae57da46a324031adb",
-    9719438,
     SOURCE,
 )
 TRAIN_LABELS = IdxFile(
-    "train-labels-idx1-ubyte.gz", (60000,), "a25bea736e30d166cdddb491f175f624", 28857, SOURCE
+    "train-labels-idx1-ubyte.gz", (60000,), "a25bea736e30d166cdddb491f175f624", SOURCE
 )
 TEST_IMAGES = IdxFile(
     "t10k-images-idx3-ubyte.gz",
     (10000, 28, 28),
     "2646ac647ad5339dbf082846283269ea",
-    1616508,
     SOURCE,
 )
 TEST_LABELS = IdxFile(
-    "t10k-labels-idx1-ubyte.gz", (10000,), "27ae3e4e09519cfbb04c329615203637", 4517, SOURCE
+    "t10k-labels-idx1-ubyte.gz", (10000,), "27ae3e4e09519cfbb04c329615203637", SOURCE
 )
 
 
