@@ -67,7 +67,8 @@ class Grid:
             v_min, v_max = -1.0, 1.0
         else:
             if not _errors.is_int(self.bits) or not 2 <= int(self.bits or 0) <= 8:
-                expected = f"an int in 2..8 for kind {self.kind!r}; one bit is kind 'sign'"
+                expected = f"an int in 2..8 for kind {self.kind!r}"
+                expected += " (one bit is kind 'sign')" if repr(self.bits) == "1" else ""
                 _errors.fail("Grid", "bits", f"is {self.bits!r}", expected)
             code_bits = int(self.bits or 0)
             levels = 2**code_bits

@@ -153,7 +153,11 @@ def test_a_grid_is_a_grid(op):
         ("sign", 1, "bits is 1, expected none for kind 'sign'"),
         ("ternary", 2, "bits is 2, expected none for kind 'ternary'"),
         ("mid-rise", None, "bits is None, expected an int in 2..8 for kind 'mid-rise'"),
-        ("mid-tread", 1, "bits is 1, expected an int in 2..8 for kind 'mid-tread'"),
+        (
+            "mid-tread",
+            1,
+            "bits is 1, expected an int in 2..8 for kind 'mid-tread' (one bit is kind 'sign')",
+        ),
         ("mid-tread", 9, "bits is 9, expected an int in 2..8 for kind 'mid-tread'"),
         ("mid-rise", True, "bits is True, expected an int in 2..8 for kind 'mid-rise'"),
         ("mid-rise", 2.0, "bits is 2.0, expected an int in 2..8 for kind 'mid-rise'"),
