@@ -97,12 +97,6 @@ void correct(const Correction& c, const Flipped& f, int64_t side, int64_t m0, in
 }
 
 void sparse(const Correction& c, const Flipped& f, float* columns, int threads) {
-    if (c.x_sides != f.sides) {
-        const int64_t size = c.rows * c.weight.rows;
-        for (int64_t s = 1; s < f.sides; ++s) {
-            std::memcpy(c.y + s * size, c.y, static_cast<size_t>(size) * sizeof(float));
-        }
-    }
     const int64_t blocks = (c.rows + kColumn - 1) / kColumn;
     each_index(c.x_sides * blocks, threads, [&](int64_t task, int thread) {
         const int64_t x_side = task / blocks;
@@ -189,6 +183,10 @@ extern "C" int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale,
         (x_type == kInt8 ? kMostInt8 : kMostFloat) * static_cast<double>(sides) * static_cast<double>(size);
     if (needed == 0 || static_cast<double>(total) <= most) {
         const int done = dense(x, x_scale, base, y, x_sides);
+        const int64_t outputs = rows * out_cols;
+        for (int64_t s = x_sides; done == FOGZO_OK && outputs > 0 && s < sides; ++s) {
+            std::memcpy(y + s * outputs, y, static_cast<size_t>(outputs) * sizeof(float));
+        }
         if (done != FOGZO_OK || needed == 0 || rows == 0 || size == 0) {
             return done;
         }
