@@ -35,11 +35,13 @@ int check_flips(const Flipped& f, int64_t size, int64_t* total) {
         if (f.count[s] < 0 || f.count[s] > f.capacity) {
             return FOGZO_BAD_SIZE;
         }
+        int64_t before = -1;
         for (int64_t i = 0; i < f.count[s]; ++i) {
             const int64_t at = f.index[s * f.capacity + i];
-            if (at < 0 || at >= size) {
-                return FOGZO_BAD_SIZE;
+            if (at <= before || at >= size) {
+                return FOGZO_BAD_INDEX;
             }
+            before = at;
         }
         *total += f.count[s];
     }
