@@ -14,7 +14,7 @@ import torch
 
 import fogzo_kernels as fk
 
-from . import _device, onnx_peer, probe_matmul_cuda
+from . import _device, onnx_peer, probe_matmul_cuda, probe_matmul_flips
 from . import peers_matmul as peers
 from ._measure import measure
 from ._options import BenchError, Options, sizes
@@ -82,7 +82,8 @@ def cases(options: Options) -> list[Callable[[], Result]]:
         and (options.dtype is None or case.x.startswith(options.dtype))
     ]
     own = Case(m, n, k, options.bits or 2, options.dtype or "int8", {})
-    return [partial(run, case, options) for case in found or [own]]
+    flips = probe_matmul_flips.cases(options)
+    return [*(partial(run, case, options) for case in found or [own]), *flips]
 
 
 def _limit(name: str, case: Case) -> float:
