@@ -15,7 +15,7 @@ from torch import Tensor
 
 import fogzo_kernels as fk
 
-from . import _backends, _device, onnx_peer, probe_matmul_cuda
+from . import _backends, _device, onnx_peer, probe_matmul_cuda, probe_matmul_flips
 from . import peers_matmul as peers
 from ._measure import measure
 from ._options import BITS, BenchError, Options, grid_of, sizes
@@ -87,7 +87,7 @@ def cases(options: Options) -> list[Callable[[], Result]]:
     found = found or [Case(m, n, k, options.bits or 2, options.dtype or "int8")]
     if options.probes is not None:
         found = [replace(case, sides=2 * options.probes, bars={}) for case in found]
-    return [partial(run, case, options) for case in found]
+    return [*(partial(run, case, options) for case in found), *probe_matmul_flips.cases(options)]
 
 
 def _limit(name: str, case: Case) -> float:

@@ -170,6 +170,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("probe_matmul_workspace", fogzo_cpu_probe_matmul_workspace);
     m.def("probe_matmul_flips", probe_matmul_flips, Release());
     m.def("probe_matmul_flips_workspace", fogzo_cpu_probe_matmul_flips_workspace);
+    m.def("probe_matmul_flips_corrected", fogzo_cpu_probe_matmul_flips_corrected);
     m.def("quantize_activation", quantize_activation, Release());
     m.def("isa", fogzo_cpu_isa);
     m.def("set_isa", [](const std::string& name) { return fogzo_cpu_set_isa(name.c_str()); });

@@ -350,7 +350,7 @@ def packed_shape(dims: tuple[int, ...], bits: int) -> tuple[int, ...]:
 
 
 def flips(op: str, value: Any, argument: str = "codes") -> None:
-    """A Flips of a 2-D weight; on the CPU its element numbers are in range."""
+    """A Flips of a 2-D weight, but for the values in it."""
     for name, dtype_name in (
         ("base", "uint8"),
         ("index", "int64"),
@@ -366,16 +366,21 @@ def flips(op: str, value: Any, argument: str = "codes") -> None:
     if len(value.index.shape) != 2 or value.index.shape[0] != sides:
         fail(op, f"{argument}.index", f"has shape {tuple(value.index.shape)}", "(sides, capacity)")
     shape(op, f"{argument}.code", value.code, tuple(value.index.shape))
-    if _array.device_type(value.index) != "cpu":
-        return
+
+
+def flip_values(op: str, value: Any, argument: str = "codes") -> None:
+    """Refuse counts over the room, and element numbers of the CPU's that are not ascending."""
     size, capacity = math.prod(value.base.shape), value.index.shape[1]
-    for side in range(sides):
+    for side in range(value.count.shape[0]):
         count = int(value.count[side])
         if not 0 <= count <= capacity:
             fail(op, f"{argument}.count", f"has the value {count}", f"0..{capacity}")
         used = value.index[side, :count]
         if count and not (int(used.min()) >= 0 and int(used.max()) < size):
             fail(op, f"{argument}.index", "has an element number out of range", f"0..{size - 1}")
+        if not bool((used[1:] > used[:-1]).all()):
+            expected = "element numbers that ascend, each once"
+            fail(op, f"{argument}.index", f"is out of order on side {side}", expected)
 
 
 def dtype_array(op: str, argument: str, array: Any, *names: str) -> None:

@@ -115,9 +115,9 @@ class Flips:
 
     Attributes:
         base: uint8, the shape of the weight: codes of the unperturbed weight.
-        index: int64 [sides, capacity]: sorted row-major element numbers, within this tensor (the
-            local shard), of the codes that differ; only the first count[s] of row s are
-            meaningful, the rest is -1.
+        index: int64 [sides, capacity]: row-major element numbers, within this tensor (the local
+            shard), of the codes that differ, ascending and each once; only the first count[s] of
+            row s are meaningful, the rest is -1.
         code: uint8 [sides, capacity]: the new code of each; 0 behind count[s].
         count: int64 [sides].
     """

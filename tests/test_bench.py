@@ -20,6 +20,7 @@ from fogzo_bench import (
     _rows,
     calls,
     peers,
+    probe_matmul_flips,
     step,
 )
 
@@ -358,9 +359,17 @@ def test_probes_leave_no_bar() -> None:
 
 def test_probe_matmul_keeps_the_bars_of_the_cases_asked_for() -> None:
     cases = _command.BENCHES["probe_matmul"].cases
-    assert len(cases(_options.Options())) == 14
+    assert len(cases(_options.Options())) == 14 + len(probe_matmul_flips.CASES)
     (case,) = cases(_options.Options(shape=(8, 768, 768), dtype="float32"))
     assert case.args[0].bars == {"float32": 0.95, "eager unpack": 4.0}
+
+
+def test_flips_are_measured_against_packed_sides() -> None:
+    case = probe_matmul_flips.Case(8, 16, 64, 2, "int8", 2, 0.01)
+    found = probe_matmul_flips.run(case, _options.Options(repeat=1))
+    assert found.peers() == ["packed sides"]
+    assert found.shape["sides"] == 2
+    assert found.operations == 2 * 2 * 8 * 16 * 64
 
 
 def test_onnx_runtime_is_a_peer_where_it_is_installed(small: _options.Options) -> None:

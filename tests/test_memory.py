@@ -68,6 +68,18 @@ HOWS = (
     "transposed",
     "steps of three",
 )
+
+
+def flips(codes: Any) -> fk.Flips:
+    """Two sides that differ from the codes in the last of them, where there is one."""
+    sides = (2, 1 if math.prod(codes.shape) else 0)
+    parts = (np.full(sides, math.prod(codes.shape) - 1), np.full(sides, 3, np.uint8))
+    counts = np.full(2, sides[1])
+    if isinstance(codes, np.ndarray):
+        return fk.Flips(codes, *parts, counts)
+    return fk.Flips(codes, *map(torch.from_numpy, (*parts, counts)))
+
+
 OPERATIONS: dict[str, Any] = {
     "quantize": lambda w, g, a, c: fk.quantize(w, a, GRID),
     "fake_quantize": lambda w, g, a, c: fk.fake_quantize(w, a, GRID),
@@ -81,6 +93,7 @@ OPERATIONS: dict[str, Any] = {
         **GUIDED,
     ),
     "probe_matmul": lambda w, g, a, c: fk.probe_matmul(g, c, a, GRID),
+    "probe_matmul_flips": lambda w, g, a, c: fk.probe_matmul(g, flips(c), a, GRID),
     "hadamard": lambda w, g, a, c: fk.hadamard(w, 16),
     "hadamard_quantize": lambda w, g, a, c: fk.hadamard_quantize(w, GRID)[0],
     "quantize_activation": lambda w, g, a, c: fk.quantize_activation(w)[0],
@@ -105,7 +118,7 @@ def test_inputs_may_lie_anywhere(op, how, backend):
     except RuntimeError as error:
         assert "no backend takes this call" in str(error)  # noqa: PT017
         pytest.skip(str(error))
-    if op == "probe_matmul" and backend == "reference":
+    if op.startswith("probe_matmul") and backend == "reference":
         # torch's matmul may sum 37 products in another order: 37 roundings in each of the two
         size = g.abs() @ fk.dequantize(codes, a, GRID).abs().T
         assert (abs(as_numpy(got) - as_numpy(want)) <= 2 * 37 * 2.0**-24 * as_numpy(size)).all()
@@ -237,7 +250,7 @@ REFUSE_NOTHING = ("compute_scale", "hadamard_quantize")  # a scale of no element
 @pytest.mark.parametrize("shape", [(0,), (0, 7), (7, 0), (3, 0, 5), (HUGE, 0), (0, HUGE)], ids=str)
 @pytest.mark.parametrize("op", [name for name in OPERATIONS if name not in REFUSE_NOTHING])
 def test_no_elements_in_any_dimension(op, shape, backend):
-    if op == "probe_matmul" and (len(shape) != 2 or HUGE in shape):
+    if op.startswith("probe_matmul") and (len(shape) != 2 or HUGE in shape):
         pytest.skip("its result has elements, or x no rows")
     if op == "quantize_activation" and shape[-1] == 0 and HUGE in shape:
         pytest.skip("its scales have elements")
@@ -247,8 +260,8 @@ def test_no_elements_in_any_dimension(op, shape, backend):
         assert got.item() == 0.0
     elif op == "perturb_quantize":
         assert got.shape == (2, *shape)
-    elif op == "probe_matmul":
-        assert got.shape == (1, shape[0], shape[0])
+    elif op.startswith("probe_matmul"):
+        assert got.shape == (2 if op.endswith("flips") else 1, shape[0], shape[0])
         assert (got == 0).all()
     else:
         assert got.numel() == 0

@@ -280,14 +280,22 @@ def test_matmul_shapes():
     refuse("probe_matmul", text, TypeError, x=weight((3, 12), torch.float64))
 
 
-def test_flips_given_to_a_matmul_are_in_range():
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_flips_given_to_a_matmul_are_in_range_and_order(backend):
     base = torch.zeros(SHAPE, dtype=U8)
     index, code = torch.tensor([[47, 48]]), torch.zeros(1, 2, dtype=U8)
-    text = "codes.index has an element number out of range, expected 0..47"
-    refuse("probe_matmul", text, codes=fk.Flips(base, index, code, torch.tensor([2])))
-    matmul(codes=fk.Flips(base, index, code, torch.tensor([1])))
-    text = "codes.count has the value 3, expected 0..2"
-    refuse("probe_matmul", text, codes=fk.Flips(base, index, code, torch.tensor([3])))
+    with fk.use_backend(backend):
+        text = "codes.index has an element number out of range, expected 0..47"
+        refuse("probe_matmul", text, codes=fk.Flips(base, index, code, torch.tensor([2])))
+        matmul(codes=fk.Flips(base, index, code, torch.tensor([1])))
+        text = "codes.count has the value 3, expected 0..2"
+        refuse("probe_matmul", text, codes=fk.Flips(base, index, code, torch.tensor([3])))
+        text = (
+            "codes.index is out of order on side 0, expected element numbers that ascend, each once"
+        )
+        for numbers in ([5, 5], [6, 5]):
+            given = fk.Flips(base, torch.tensor([numbers]), code, torch.tensor([2]))
+            refuse("probe_matmul", text, codes=given)
 
 
 def test_blocks_of_a_rotation():

@@ -164,6 +164,32 @@ def test_a_call_like_one_before_is_refused_as_the_first():
         fk.probe_matmul(**good, grid=grid)
 
 
+def test_flips_like_others_before_are_refused_as_the_first():
+    """Their room alone may be another one from call to call."""
+    grid, x, scale = fk.Grid("mid-rise", 2), torch.ones(4, 8), torch.ones(())
+    good = {
+        "base": torch.zeros((3, 8), dtype=torch.uint8),
+        "index": torch.tensor([[1, 5], [2, 3]]),
+        "code": torch.tensor([[3, 3], [1, 1]], dtype=torch.uint8),
+        "count": torch.tensor([2, 1]),
+    }
+    changes = {
+        "base": [torch.zeros(24, dtype=torch.uint8), torch.zeros(3, 8), None],
+        "index": [good["index"].int(), good["index"][0], good["index"][:1], [[1, 5], [2, 3]], None],
+        "code": [good["code"].int(), good["code"][:, :1], good["code"].numpy(), None],
+        "count": [good["count"].int(), good["count"][:1], good["count"][None], None],
+    }
+    want = fk.probe_matmul(x, fk.Flips(**good), scale, grid)
+    for name, values in changes.items():
+        for value in values:
+            with pytest.raises((ValueError, TypeError), match=r"^probe_matmul: .*, expected "):
+                fk.probe_matmul(x, fk.Flips(**{**good, name: value}), scale, grid)
+    wide = {name: torch.nn.functional.pad(good[name], (0, 3)) for name in ("index", "code")}
+    assert_same(fk.probe_matmul(x, fk.Flips(**{**good, **wide}), scale, grid), want)
+    with pytest.raises(ValueError, match=r"codes.index has shape \(2, 2\), expected \(sides, cap"):
+        fk.probe_matmul(x, fk.Flips(**{**good, "count": torch.tensor([2])}), scale, grid)
+
+
 def test_numpy_gives_numpy_with_equal_bits(backend):
     rng, grid = np.random.default_rng(5), fk.Grid("mid-rise", 2)
     codes, scale, x = codes_of(rng, grid, (2, 5, 43)), scales(rng, (5, 43)), finite(rng, (4, 43))

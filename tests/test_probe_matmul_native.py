@@ -218,47 +218,6 @@ def test_refused_scale_writes_nothing():
     assert (out == 7).all()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.002, 0.01, 0.2])  # sparse, sparse, by dtype, dense
-@pytest.mark.parametrize("dtype", ["int8", "float32", "bfloat16"])
-@pytest.mark.parametrize("x_sides", [0, 3])
-@pytest.mark.parametrize("groups", [0, 1, 4])
-def test_flips_equal_their_codes(share, dtype, x_sides, groups):
-    grid = fk.Grid("mid-tread", 3)
-    x, base, scale, kwargs = case(grid, 67, 30, 104, groups, (x_sides, 0), dtype)
-    count = int(share * base.numel())
-    generator = torch.Generator().manual_seed(1)
-    index = torch.full((3, count + 2), -1)
-    code = torch.zeros((3, count + 2), dtype=torch.uint8)
-    for side in range(3):
-        index[side, :count] = torch.randperm(base.numel(), generator=generator)[:count].sort()[0]
-        code[side, :count] = torch.randint(0, 8, (count,), generator=generator)
-    flips = fk.Flips(base, index, code, torch.full((3,), count))
-    bias = torch.linspace(-1, 1, 30)
-    results = on_all(x, flips, scale, grid, bias, **kwargs)
-    expected = call("reference", x, flips, scale, grid, bias, **kwargs).double()
-    # Terms of the dense product and of the corrections, none larger than this.
-    rows = x.double().abs() * kwargs.get("x_scale", torch.ones(())).double()[..., None]
-    most = rows.sum(-1).max() * scale.max() * 8 + 1
-    rounding = 2.0**-7 * expected.abs() if dtype == "bfloat16" else 0
-    for key, got in results.items():
-        assert ((got.double() - expected).abs() <= (104 + count + 6) * UNIT * most + rounding).all()
-        assert torch.equal(got, results[key[0], 1]), key
-
-
-def test_flips_out_of_range_are_refused_by_the_binding():
-    memory = torch.zeros(1 << 16, dtype=torch.uint8)
-    x, y, scale = torch.zeros(2, 8), torch.full((2, 3), 7.0), torch.ones(())
-    base, code = torch.zeros((3, 8), dtype=torch.uint8), torch.zeros((1, 1), dtype=torch.uint8)
-    for index, count in ((24, 1), (-1, 1), (0, 2), (0, -1)):
-        arrays = [base, torch.tensor([[index]]), code, torch.tensor([count])]
-        status = cpu.probe_matmul_flips(
-            x.data_ptr(), 0, *(a.data_ptr() for a in arrays), 1, scale.data_ptr(), 0, y.data_ptr(),
-            memory.data_ptr(), memory.numel(), 1, 1, 2, 3, 8, 1, 1, 3, 2, 0, 1,
-        )  # fmt: skip
-        assert status != 0
-    assert (y == 7).all()
-
-
 @pytest.mark.parametrize(
     ("broken", "says"),
     [

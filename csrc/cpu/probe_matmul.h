@@ -11,7 +11,7 @@
 namespace fogzo {
 
 constexpr int kPanel = 16;
-constexpr int kColumn = 64;  // rows of x that a flip is applied to at once
+constexpr int kColumn = 64;  // rows of x that a flip is applied to at once, at most
 
 // What int8 panels and packed rows hold, and multiply. All of it is exact.
 enum class Form {
@@ -100,10 +100,13 @@ struct MatmulKernels {
     void (*float_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, const float* scales, float step,
                         float low, float* panel);
     void (*float_tile)(const FloatTile& tile, int64_t first, int64_t last);
-    // sums [kColumn] += factor * column.
-    void (*add_column)(const float* column, float factor, float* sums);
+    // sums [width] += factor * column [width]; width: whole eights.
+    void (*add_column)(const float* column, float factor, int width, float* sums);
     // codes [count]: clamp(rne(x / a), -q, q), 0 where that is NaN; returns a = max abs x / q.
     float (*quantize_row)(const float* x, int64_t count, float q, int8_t* codes);
+    // Measured: what a product of narrow codes, of wider ones and of float32 takes in a large call, in lanes of
+    // add_column.
+    double product_cost[3];
 };
 
 extern const MatmulKernels kScalarMatmul;

@@ -155,7 +155,7 @@ void int8_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, Fo
 XSums pack_int8_avx2(const int8_t* x, const Stretch& run, int bits, Form form, int8_t* out);
 
 // In probe_matmul_avx2.cpp.
-void add_column_avx2(const float* column, float factor, float* sums);
+void add_column_avx2(const float* column, float factor, int width, float* sums);
 float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes);
 
 // In probe_matmul_fma.cpp.

@@ -4,15 +4,19 @@
 
 #include "fogzo/cpu.h"
 #include "kernels.h"
-#include "probe_matmul_plan.h"
+#include "probe_matmul_tasks.h"
 
 namespace fogzo {
 namespace {
 
-// Above this share of flips the sides are multiplied one by one. With two sides of 512 x 768 x 768 and 2-bit
-// codes both ways took equal time near these shares.
-constexpr double kMostInt8 = 0.007;
-constexpr double kMostFloat = 0.05;
+// One product for all sides and corrections, or a product a side? Both were timed over 8 to 2048 rows of x, 2 and 8
+// sides, 2 and 8 bits and shares of flips from 1e-4 to 0.2 (docs/benchmarking.md); all costs are in lanes: what one
+// multiplication and addition of a column of x takes, 0.04 ns on a Zen 5 core.
+constexpr double kStart = 96;     // finding a flip's column, for each block of rows
+constexpr double kHeldRow = 7;    // flips: adding the sums of a row of W to y
+constexpr double kMoved = 7;      // transposing a number of x, copying one of y
+constexpr double kCodeRows = 12;  // rows of x: copying and unpacking a code
+constexpr int kHeld = 16;         // rows of W whose y is updated together
 
 struct Flipped {
     const int64_t* index;  // [sides, capacity]
@@ -35,90 +39,136 @@ int check_flips(const Flipped& f, int64_t size, int64_t* total) {
         if (f.count[s] < 0 || f.count[s] > f.capacity) {
             return FOGZO_BAD_SIZE;
         }
+        int64_t before = -1;
         for (int64_t i = 0; i < f.count[s]; ++i) {
             const int64_t at = f.index[s * f.capacity + i];
-            if (at < 0 || at >= size) {
-                return FOGZO_BAD_SIZE;
+            if (at <= before || at >= size) {
+                return FOGZO_BAD_INDEX;
             }
+            before = at;
         }
         *total += f.count[s];
     }
     return FOGZO_OK;
 }
 
+// Whether one product of the base's codes and corrections take less than a product of each side's codes.
+bool corrected(int64_t total, int64_t x_sides, int64_t sides, int64_t rows, const View& weight, const Grid& grid,
+               int x_type) {
+    if (total == 0 || x_sides == sides) {
+        return total == 0;
+    }
+    const MatmulKernels& matmul = *kernels().matmul;
+    const double* costs = matmul.product_cost;
+    const double product = x_type != kInt8 ? costs[2] : costs[code_mask(grid) > matmul.most_narrow_code ? 1 : 0];
+    const double more = static_cast<double>(sides - 1);
+    const double m = static_cast<double>(rows);
+    const double n = static_cast<double>(weight.rows);
+    const double k = static_cast<double>(weight.cols);
+    const double flips = static_cast<double>(total);
+    const double held = flips < (more + 1) * n ? flips : (more + 1) * n;
+    const double blocks = static_cast<double>((rows + kColumn - 1) / kColumn);
+    const double lanes = static_cast<double>((rows + 7) / 8 * 8) + kStart * blocks;
+    const double corrections = (flips + kHeldRow * held) * lanes + kMoved * m * (k + more * n);
+    return corrections <= more * n * k * (m + kCodeRows) * product;
+}
+
 struct Correction {
-    const void* x;
+    const void* x;  // [rows, K], of all sides
     const float* x_scale;
     const uint8_t* base;
     float* y;
-    int64_t x_sides;
     int64_t rows;
     View weight;
     Grid grid;
     int x_type;
 };
 
-// columns [K, kColumn]: rows m0 .. m0 + count - 1 of one side of x, transposed, zeros behind them.
-template <class T> void transpose(const T* x, int64_t k_all, int count, float* columns) {
+// columns [K, width]: count rows of x, transposed, zeros behind them.
+template <class T> void transpose(const T* x, int64_t k_all, int count, int width, float* columns) {
     constexpr int64_t block = 16;  // whose part of columns stays in the first cache
     for (int64_t k0 = 0; k0 < k_all; k0 += block) {
         const int64_t k1 = k0 + block < k_all ? k0 + block : k_all;
-        for (int lane = 0; lane < kColumn; ++lane) {
+        for (int lane = 0; lane < width; ++lane) {
             for (int64_t k = k0; k < k1; ++k) {
-                columns[k * kColumn + lane] = lane < count ? static_cast<float>(x[lane * k_all + k]) : 0.0f;
+                columns[k * width + lane] = lane < count ? static_cast<float>(x[lane * k_all + k]) : 0.0f;
             }
         }
     }
 }
 
+// Sums of a few rows of W: their y is updated together, as it lies in the same lines of the cache.
+struct Held {
+    float sums[kHeld][kColumn];
+    int64_t n[kHeld];
+    int rows;
+};
+
+// y [count, n_all]: the rows of W that are held added to it; by: of each row of x, or null.
+void add_held(const Held& held, int64_t n_all, int count, const float* by, float* y) {
+    for (int lane = 0; lane < count; ++lane) {
+        const float factor = by != nullptr ? by[lane] : 1.0f;
+        for (int i = 0; i < held.rows; ++i) {
+            y[lane * n_all + held.n[i]] += held.sums[i][lane] * factor;
+        }
+    }
+}
+
 // y of one side, rows m0 .. m0 + count - 1: the flips of each row of W together.
-void correct(const Correction& c, const Flipped& f, int64_t side, int64_t m0, int count, const float* columns,
-             const MatmulKernels& kernels) {
+void correct(const Correction& c, const Flipped& f, int64_t side, int64_t m0, int count, int width,
+             const float* columns, const MatmulKernels& kernels) {
     const int64_t n_all = c.weight.rows;
     const int64_t k_all = c.weight.cols;
     const int64_t group = k_all / c.weight.scale_cols;
     const int64_t* index = f.index + side * f.capacity;
     const uint8_t* code = f.code + side * f.capacity;
-    const int64_t x_row = (c.x_sides > 1 ? side : 0) * c.rows + m0;
+    const float* by = c.x_type == kInt8 ? c.x_scale + m0 : nullptr;
     float* y = c.y + (side * c.rows + m0) * n_all;
+    Held held;
+    held.rows = 0;
     for (int64_t i = 0; i < f.count[side];) {
         const int64_t n = index[i] / k_all;
-        float sums[kColumn] = {};
-        for (; i < f.count[side] && index[i] / k_all == n; ++i) {
-            const int64_t k = index[i] % k_all;
-            const float a = c.weight.scale[(c.weight.scale_rows > 1 ? n : 0) * c.weight.scale_cols + k / group];
+        const int64_t first = n * k_all;
+        const float* scales = c.weight.scale + (c.weight.scale_rows > 1 ? n : 0) * c.weight.scale_cols;
+        float* sums = held.sums[held.rows];
+        std::memset(sums, 0, sizeof held.sums[0]);
+        for (; i < f.count[side] && index[i] - first < k_all; ++i) {
+            const int64_t k = index[i] - first;
+            const float a = scales[k / group];
             const int change = static_cast<int>(code[i]) - static_cast<int>(c.base[index[i]]);
-            kernels.add_column(columns + k * kColumn, a * (c.grid.step * static_cast<float>(change)), sums);
+            kernels.add_column(columns + k * width, a * (c.grid.step * static_cast<float>(change)), width, sums);
         }
-        for (int lane = 0; lane < count; ++lane) {
-            y[lane * n_all + n] += c.x_type == kInt8 ? sums[lane] * c.x_scale[x_row + lane] : sums[lane];
+        held.n[held.rows] = n;
+        if (++held.rows == kHeld || i == f.count[side]) {
+            add_held(held, n_all, count, by, y);
+            held.rows = 0;
         }
     }
 }
 
-void sparse(const Correction& c, const Flipped& f, float* columns, int threads) {
-    if (c.x_sides != f.sides) {
-        const int64_t size = c.rows * c.weight.rows;
-        for (int64_t s = 1; s < f.sides; ++s) {
-            std::memcpy(c.y + s * size, c.y, static_cast<size_t>(size) * sizeof(float));
-        }
-    }
-    const int64_t blocks = (c.rows + kColumn - 1) / kColumn;
-    each_index(c.x_sides * blocks, threads, [&](int64_t task, int thread) {
-        const int64_t x_side = task / blocks;
-        const int64_t m0 = task % blocks * kColumn;
+// y of all sides, of which only the first is made yet: it is copied to the others, block by block, and its own flips
+// are added last.
+void correct_sides(const Correction& c, const Flipped& f, float* columns, int threads) {
+    const int64_t n_all = c.weight.rows;
+    const int64_t k_all = c.weight.cols;
+    each_index((c.rows + kColumn - 1) / kColumn, threads, [&](int64_t block, int thread) {
+        const int64_t m0 = block * kColumn;
         const int count = static_cast<int>(c.rows - m0 < kColumn ? c.rows - m0 : kColumn);
-        float* own = columns + thread * c.weight.cols * kColumn;
-        const int64_t from = (x_side * c.rows + m0) * c.weight.cols;
+        const int width = (count + 7) / 8 * 8;
+        float* own = columns + thread * k_all * kColumn;
         if (c.x_type == kInt8) {
-            transpose(static_cast<const int8_t*>(c.x) + from, c.weight.cols, count, own);
+            transpose(static_cast<const int8_t*>(c.x) + m0 * k_all, k_all, count, width, own);
         } else {
-            transpose(static_cast<const float*>(c.x) + from, c.weight.cols, count, own);
+            transpose(static_cast<const float*>(c.x) + m0 * k_all, k_all, count, width, own);
         }
-        const int64_t first = c.x_sides > 1 ? x_side : 0;
-        const int64_t last = c.x_sides > 1 ? x_side + 1 : f.sides;
-        for (int64_t side = first; side < last; ++side) {
-            correct(c, f, side, m0, count, own, *kernels().matmul);
+        for (int64_t side = f.sides - 1; side >= 0; --side) {
+            if (side > 0) {
+                std::memcpy(c.y + (side * c.rows + m0) * n_all, c.y + m0 * n_all,
+                            static_cast<size_t>(count * n_all) * 4);
+            }
+            if (f.count[side] > 0) {
+                correct(c, f, side, m0, count, width, own, *kernels().matmul);
+            }
         }
     });
 }
@@ -153,6 +203,9 @@ extern "C" int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale,
     if (x_type != kFloat32 && x_type != kInt8) {
         return FOGZO_BAD_TYPE;
     }
+    if (!grid_exists(kind, bits)) {
+        return FOGZO_BAD_GRID;
+    }
     if (out_cols < 0 || cols < 0 || rows < 0 || __builtin_mul_overflow(out_cols, cols, &size) ||
         (x_sides != 1 && x_sides != sides)) {
         return FOGZO_BAD_SIZE;
@@ -185,17 +238,15 @@ extern "C" int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale,
         return fogzo_cpu_probe_matmul(rows_of_x, scales_of_x, codes, scale, bias, to, workspace, own, count_of_x, 1,
                                       rows, out_cols, cols, scale_rows, scale_cols, kind, bits, 8, x_type, threads);
     };
-    const double most =
-        (x_type == kInt8 ? kMostInt8 : kMostFloat) * static_cast<double>(sides) * static_cast<double>(size);
-    if (needed == 0 || static_cast<double>(total) <= most) {
+    const Grid grid = make_grid(kind, bits);
+    if (needed == 0 || corrected(total, x_sides, sides, rows, weight, grid, x_type)) {
         const int done = dense(x, x_scale, base, y, x_sides);
-        if (done != FOGZO_OK || needed == 0 || rows == 0 || size == 0) {
+        if (done != FOGZO_OK || sides == x_sides || rows * out_cols == 0) {
             return done;
         }
         const uintptr_t at =
             (reinterpret_cast<uintptr_t>(workspace) + static_cast<uintptr_t>(own) + 63) & ~uintptr_t(63);
-        sparse({x, x_scale, base, y, x_sides, rows, weight, make_grid(kind, bits), x_type}, flips,
-               reinterpret_cast<float*>(at), threads);
+        correct_sides({x, x_scale, base, y, rows, weight, grid, x_type}, flips, reinterpret_cast<float*>(at), threads);
         return FOGZO_OK;
     }
     uint8_t* codes = static_cast<uint8_t*>(workspace) + (needed - size);
@@ -212,4 +263,10 @@ extern "C" int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale,
         }
     }
     return FOGZO_OK;
+}
+
+extern "C" int fogzo_cpu_probe_matmul_flips_corrected(int64_t total, int64_t x_sides, int64_t sides, int64_t rows,
+                                                      int64_t out_cols, int64_t cols, int kind, int bits, int x_type) {
+    const View weight = {out_cols, cols, nullptr, 1, 1};
+    return grid_exists(kind, bits) && corrected(total, x_sides, sides, rows, weight, make_grid(kind, bits), x_type);
 }

@@ -158,33 +158,9 @@ inline void make_runs(const Sizes& z, Stretch* runs) {
     }
 }
 
-inline int thread_count(int threads) { return threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads; }
-
 inline Sizes make_sizes(int64_t x_sides, int64_t code_sides, int64_t rows, const View& weight, int x_type, int bits,
                         Form form, int threads) {
     return {x_sides, code_sides, rows, weight, x_type, bits, form, thread_count(threads)};
-}
-
-// body(index, thread) for every index, in threads where there are several.
-template <class Body> void each_index(int64_t count, int threads, Body body) {
-    const int team = static_cast<int>(threads < count ? threads : count);
-#if defined(_OPENMP)
-    if (team > 1) {
-#pragma omp parallel num_threads(team)
-        {
-            const FloatMode mode;
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < count; ++i) {
-                body(i, omp_get_thread_num());
-            }
-        }
-        return;
-    }
-#endif
-    const FloatMode mode;
-    for (int64_t i = 0; i < count; ++i) {
-        body(i, 0);
-    }
 }
 
 }  // namespace fogzo

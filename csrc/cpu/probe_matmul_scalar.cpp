@@ -113,8 +113,8 @@ void float_tile(const FloatTile& t, int64_t first, int64_t last) {
     }
 }
 
-void add_column(const float* column, float factor, float* sums) {
-    for (int i = 0; i < kColumn; ++i) {
+void add_column(const float* column, float factor, int width, float* sums) {
+    for (int i = 0; i < width; ++i) {
         sums[i] += factor * column[i];
     }
 }
@@ -136,7 +136,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
 
 }  // namespace
 
-const MatmulKernels kScalarMatmul = {255,         nullptr,    int8_panel, pack_int8,   int8_tile,
-                                     float_panel, float_tile, add_column, quantize_row};
+const MatmulKernels kScalarMatmul = {255,         nullptr,    int8_panel, pack_int8,    int8_tile,
+                                     float_panel, float_tile, add_column, quantize_row, {4.3, 4.3, 5.9}};
 
 }  // namespace fogzo

@@ -110,6 +110,30 @@ template <class Body> void each_range(int64_t blocks, int threads, Body body) {
     body(int64_t(0), blocks);
 }
 
+inline int thread_count(int threads) { return threads < 1 ? 1 : threads > kMostThreads ? kMostThreads : threads; }
+
+// body(index, thread) for every index, in threads where there are several.
+template <class Body> void each_index(int64_t count, int threads, Body body) {
+    const int team = static_cast<int>(threads < count ? threads : count);
+#if defined(_OPENMP)
+    if (team > 1) {
+#pragma omp parallel num_threads(team)
+        {
+            const FloatMode mode;
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < count; ++i) {
+                body(i, omp_get_thread_num());
+            }
+        }
+        return;
+    }
+#endif
+    const FloatMode mode;
+    for (int64_t i = 0; i < count; ++i) {
+        body(i, 0);
+    }
+}
+
 // part(first, last) over disjoint ranges of blocks, as many of them whatever the threads, put together from 0 on.
 template <class Part, class Both> double fold_parts(int64_t blocks, int threads, Part part, Both both) {
     constexpr int64_t parts = 64;

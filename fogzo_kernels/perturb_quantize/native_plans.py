@@ -8,6 +8,7 @@ from typing import Any
 from .. import _array, _check, _native, _surrogate
 from .._check import Draw, View
 from .._types import Grid, Packed
+from .native_flips import prepare_flips
 
 FORM_NUMBERS = {"values": 0, "codes": 1, "packed": 2}
 NO_GRID = 4
@@ -16,8 +17,11 @@ NO_GRID = 4
 def prepare_perturb_quantize(
     view: View, draw: Draw, grid: Grid | None, form: str, shape: tuple[int, ...]
 ) -> Callable[..., Any] | None:
-    """The cpu launch of one tensor; None for what more than one launch makes."""
-    if form == "flips" or grid is None or (form == "packed" and len(view.shape) > 2):
+    """The cpu launch of one tensor; None for what more than one launch makes, but for flips."""
+    if form == "flips":
+        codes = prepare_perturb_quantize(view, draw, grid, "codes", shape)
+        return None if codes is None else prepare_flips(codes, view, grid, shape)
+    if grid is None or (form == "packed" and len(view.shape) > 2):
         return None
     launcher = _native.cpu().perturb_quantize
     packed = form == "packed"

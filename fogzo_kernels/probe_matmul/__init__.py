@@ -30,6 +30,8 @@ def probe_matmul(
             sides) or [P, M, K].
         codes: uint8 [N, K] or [P, N, K], a Packed of that shape, or a Flips of a [N, K] weight;
             codes beyond the grid's levels multiply by values of no meaning, which backends choose.
+            The element numbers of Flips ascend; on a GPU, where they are not read, others give
+            sums of no meaning.
         scale: float32 > 0 in the unit of w: (), [N, 1] or [N, G, 1] with G dividing K.
         grid: the grid the codes belong to.
         bias: None or [N], float32 (or x's dtype).
@@ -41,7 +43,8 @@ def probe_matmul(
         that of the scale. P is 1 where nothing has probe sides.
 
     Raises:
-        ValueError: shapes that do not match, (CPU) a scale that is not finite or under 2^-100.
+        ValueError: shapes that do not match, (CPU) a scale that is not finite or under 2^-100, or
+            element numbers of Flips that are out of range or order.
         TypeError: another dtype or kind of array.
 
     Example:
@@ -60,6 +63,15 @@ def probe_matmul(
         _outputs.written(op, out)
         parts = arrays_of("codes", codes)
         _outputs.no_overlap(op, out, x=x, scale=scale, bias=bias, x_scale=x_scale, **parts)
+    launch = plan.launches[_dispatch.forced()]
+    if launch is not None:
+        given = x, codes, scale, bias, x_scale, out
+        try:
+            return _dispatch.run_prepared(op, launch, plan.view.device, (scale,), *given)
+        except ValueError:
+            _check_values(op, codes, plan.view)  # the launcher does not say which value
+            raise
+    _check_values(op, codes, plan.view)
     return _dispatch.call(
         op,
         plan.view.kind,
@@ -80,6 +92,7 @@ def probe_matmul(
 class _Plan(NamedTuple):
     view: _check.View  # of the weight
     case: tuple[str, str, int]  # dtype of x, kind of codes, their bits
+    launches: _dispatch.Launches
 
 
 _PLANS: _plans.Plans[_Plan] = _plans.Plans()
@@ -92,11 +105,16 @@ def _plan(
     packed = type(codes) is Packed
     if packed and not (type(codes.bits) is int and isinstance(codes.shape, tuple)):
         _check_codes(op, codes, grid)
-    if isinstance(codes, Flips) or type(grid) is not Grid:
+    if type(grid) is not Grid:
         return _checked(op, x, codes, scale, grid, bias, x_scale, out)
+    data, own = codes, None
+    if packed:
+        data, own = codes.data, (codes.bits, codes.shape)
+    elif isinstance(codes, Flips):
+        data, own = codes.base, _flips_key(codes)
     key = (
-        _array.signatures(x, codes.data if packed else codes, scale),
-        (codes.bits, codes.shape) if packed else None,
+        _array.signatures(x, data, scale),
+        own,
         grid.kind,
         grid.bits,
         bias if bias is None else _array.signature(bias),
@@ -104,6 +122,15 @@ def _plan(
         out if out is None else _array.signature(out),
     )
     return _PLANS.find(key, _checked, op, x, codes, scale, grid, bias, x_scale, out)
+
+
+def _flips_key(flips: Flips) -> tuple[Any, ...]:
+    """All that checks read of Flips beside the base; their room is another one in every step."""
+    parts = flips.index, flips.code, flips.count
+    room, other = (getattr(part, "shape", ()) for part in parts[:2])
+    index, code, count = (_array.signature(part) or () for part in parts)
+    rest = *index[:1], *index[2:], *code[:1], *code[2:]
+    return (room == other, len(room), room[:1], *rest, *count)
 
 
 def _checked(
@@ -145,7 +172,12 @@ def _checked(
         _check.dtype(op, "bias", bias, "float32", "bfloat16", "float16")
         _check.shape(op, "bias", bias, (n,), ", one for each output")
     _outputs.out(op, out, (p, v.shape[-2], n), "float32" if scaled else x_dtype)
-    return _Plan(weight, (x_dtype, type(codes).__name__, grid.code_bits))
+    case = (x_dtype, type(codes).__name__, grid.code_bits)
+    x_sides = v.shape[0] if len(v.shape) == 3 else 1
+    stored = None if isinstance(codes, Flips) else codes.bits if isinstance(codes, Packed) else 8
+    code_sides = shape[0] if len(shape) == 3 else 1
+    own = weight, grid, x_dtype, (p, v.shape[-2], n), x_sides, code_sides, stored
+    return _Plan(weight, case, _dispatch.Launches(op, weight, case, *own))
 
 
 def _check_codes(op: str, codes: Any, grid: Grid) -> None:
@@ -155,3 +187,8 @@ def _check_codes(op: str, codes: Any, grid: Grid) -> None:
         _check.flips(op, codes)
     else:
         _check.dtype_array(op, "codes", codes, "uint8")
+
+
+def _check_values(op: str, codes: Any, view: _check.View) -> None:
+    if isinstance(codes, Flips) and view.device == "cpu":
+        _check.flip_values(op, codes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .. import _ahead, _array, _check, _convert, _native
@@ -55,128 +56,76 @@ def supports(op: str, backend: str, case: tuple[Any, ...] | None) -> str | None:
     return None if dtype in X_TYPES else f"it has no {dtype} x"
 
 
-def probe_matmul_cpu(
-    x: Any,
-    codes: Any,
-    scale: Any,
-    grid: Grid,
-    bias: Any,
-    x_scale: Any,
+def prepare_probe_matmul(
     view: View,
-    out: Any,
-) -> Any:
-    dtype, rows = _array.dtype_name(x), x.shape[-2]
-    x_sides = x.shape[0] if len(x.shape) == 3 else 1
-    if isinstance(codes, Flips):
-        return _flips_result(x, codes, scale, grid, bias, x_scale, view, out, x_sides, rows)
-    bits, data = (codes.bits, codes.data) if isinstance(codes, Packed) else (8, codes)
-    code_sides = codes.shape[0] if len(codes.shape) == 3 else 1
-    if out is None:
-        shape = (x_sides if code_sides == 1 else code_sides, rows, view.rows)
-        out = _array.empty(shape, "float32" if dtype == "int8" else dtype, view.kind)
-    # What lives as long as the call: bias as float32, and copies of strided arguments.
-    kept: list[Any] = [None if bias is None else _array.float32(bias)]
-    x_type, threads, cpu = X_TYPES[dtype], _array.threads(), _native.cpu()
-    size = cpu.probe_matmul_workspace(
-        x_sides, code_sides, rows, view.rows, view.cols, view.scale_cols, x_type, bits, threads
-    )
-    workspace = _array.empty((size,), "uint8", view.kind)
-    status = cpu.probe_matmul(
-        _array.address(x, kept),
-        _native.optional("probe_matmul", "x_scale", x_scale, kept),
-        _array.address(data, kept),
-        _array.address(scale, kept),
-        _native.optional("probe_matmul", "bias", kept[0], kept),
-        _array.pointer(out),
-        _array.pointer(workspace),
-        size,
-        x_sides,
-        code_sides,
-        rows,
-        view.rows,
-        view.cols,
-        view.scale_rows,
-        view.scale_cols,
-        grid.number,
-        grid.code_bits,
-        bits,
-        x_type,
-        threads,
-    )
-    _native.raise_on("probe_matmul", "_cpu", status)
-    return out
-
-
-def _flips_result(
-    x: Any,
-    codes: Flips,
-    scale: Any,
     grid: Grid,
-    bias: Any,
-    x_scale: Any,
-    view: View,
-    out: Any,
-    *sizes: int,
-) -> Any:
-    """The kernel takes and gives float32: bfloat16 is converted before and behind it."""
-    x, scale = _array.contiguous(x), _array.contiguous(scale)
-    x_scale = None if x_scale is None else _array.contiguous(x_scale)
-    bias = None if bias is None else _array.contiguous(_array.float32(bias))
-    dtype = _array.dtype_name(x)
-    result = out if dtype != "bfloat16" else None
-    shape = (codes.count.shape[0], x.shape[-2], view.rows)
-    result = _array.empty(shape, "float32", view.kind) if result is None else result
-    x = _array.float32(x) if dtype == "bfloat16" else x
-    _flips(x, codes, result, scale, grid, bias, x_scale, view, *sizes)
-    if dtype != "bfloat16":
-        return result
-    rounded = _array.empty(shape, dtype, view.kind) if out is None else out
-    _convert.store(result, rounded)
-    return rounded
-
-
-def _flips(
-    x: Any,
-    flips: Flips,
-    result: Any,
-    scale: Any,
-    grid: Grid,
-    bias: Any,
-    x_scale: Any,
-    view: View,
+    dtype: str,
+    shape: tuple[int, int, int],
     x_sides: int,
-    rows: int,
-) -> None:
-    names = ("base", "index", "code", "count")
-    arrays = [_array.contiguous(getattr(flips, name)) for name in names]
-    x_type, threads = X_TYPES[_array.dtype_name(x)], _array.threads()
-    size = _native.cpu().probe_matmul_flips_workspace(
-        x_sides, rows, view.rows, view.cols, view.scale_cols, x_type, threads
+    code_sides: int,
+    bits: int | None,
+) -> Callable[..., Any]:
+    """The cpu launch; shape: the result's, bits: the stored ones of dense codes, None of Flips."""
+    flips, cpu = bits is None, _native.cpu()
+    half = flips and dtype == "bfloat16"  # for Flips converted before and behind the kernel
+    x_type, (sides, rows, _) = X_TYPES["float32" if half else dtype], shape
+    name = "probe_matmul_flips" if flips else "probe_matmul"
+    launcher, needed = getattr(cpu, name), getattr(cpu, f"{name}_workspace")
+    arrays = _flips_at if flips else _codes_at
+    new = _array.maker(shape, dtype if dtype == "bfloat16" and not half else "float32", view.kind)
+    address, pointer = _array.address_of(view.kind), _array.pointer_of(view.kind)
+    stored = () if flips else (code_sides,)
+    settled = (
+        *(x_sides, sides if flips else code_sides, rows),
+        *view.sizes,
+        *(grid.number, grid.code_bits, *(() if flips else (bits,)), x_type),
     )
-    workspace = _array.empty((size,), "uint8", view.kind)
-    status = _native.cpu().probe_matmul_flips(
-        _array.pointer(x),
-        _native.optional("probe_matmul", "x_scale", x_scale, arrays),
-        *(_array.pointer(array) for array in arrays),
-        arrays[1].shape[1],
-        _array.pointer(scale),
-        _native.optional("probe_matmul", "bias", bias, arrays),
-        _array.pointer(result),
-        _array.pointer(workspace),
-        size,
-        x_sides,
-        arrays[3].shape[0],
-        rows,
-        view.rows,
-        view.cols,
-        view.scale_rows,
-        view.scale_cols,
-        grid.number,
-        grid.code_bits,
-        x_type,
-        threads,
-    )
-    _native.raise_on("probe_matmul", "_cpu", status)
+
+    @functools.cache
+    def workspace(threads: int) -> tuple[int, Callable[[], Any]]:
+        sizes = (x_sides, *stored, rows, view.rows, view.cols, view.scale_cols, x_type)
+        size = needed(*sizes, *(() if flips else (bits,)), threads)
+        return size, _array.maker((size,), "uint8", view.kind)
+
+    def launch(x: Any, codes: Any, scale: Any, bias: Any, x_scale: Any, out: Any) -> Any:
+        result = new() if out is None or half else out
+        # What lives as long as the call: bias and x as float32, and copies of strided arguments.
+        kept: list[Any] = [None if bias is None else _array.float32(bias)]
+        kept.append(_array.float32(x) if half else x)
+        threads = _array.threads()
+        size, space = workspace(threads)
+        memory = space()
+        status = launcher(
+            address(kept[1], kept),
+            _native.optional("probe_matmul", "x_scale", x_scale, kept),
+            *arrays(codes, kept),
+            address(scale, kept),
+            _native.optional("probe_matmul", "bias", kept[0], kept),
+            pointer(result),
+            pointer(memory),
+            size,
+            *settled,
+            threads,
+        )
+        if status:
+            _native.raise_on("probe_matmul", "_cpu", status)
+        if not half:
+            return result
+        rounded = _array.empty(shape, dtype, view.kind) if out is None else out
+        _convert.store(result, rounded)
+        return rounded
+
+    return launch
+
+
+def _codes_at(codes: Any, kept: list[Any]) -> tuple[int, ...]:
+    return (_array.address(codes.data if isinstance(codes, Packed) else codes, kept),)
+
+
+def _flips_at(flips: Flips, kept: list[Any]) -> tuple[int, ...]:
+    """Addresses of the parts, and their room."""
+    parts = flips.base, flips.index, flips.code, flips.count
+    return *(_array.address(part, kept) for part in parts), flips.index.shape[1]
 
 
 def probe_matmul_cuda(

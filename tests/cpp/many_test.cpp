@@ -70,7 +70,7 @@ void test_assemble_many(const Data& data) {
     }
 }
 
-void test_find_flips(int64_t elements, int64_t capacity) {
+void test_find_flips(int64_t elements, int64_t capacity, int threads) {
     std::vector<uint8_t> base(static_cast<size_t>(elements), 1);
     std::vector<uint8_t> codes = base;
     codes.insert(codes.end(), base.begin(), base.end());
@@ -84,7 +84,7 @@ void test_find_flips(int64_t elements, int64_t capacity) {
     Guarded<int64_t> index(2 * capacity), count(2);
     Guarded<uint8_t> code(2 * capacity);
     CHECK(fogzo_cpu_find_flips(base.data(), codes.data(), index.data(), code.data(), count.data(), 2, elements,
-                               capacity, 2) == FOGZO_OK);
+                               capacity, threads) == FOGZO_OK);
     bool right = index.intact() && code.intact() && count.intact();
     for (int64_t s = 0; s < 2; ++s) {
         const int64_t found = static_cast<int64_t>(wanted[s].size());
@@ -104,10 +104,12 @@ void test_many() {
     const Data data;
     test_perturb_many(data);
     test_assemble_many(data);
-    for (const int64_t elements : {1, 7, 8, 9, 64, 1001}) {
-        test_find_flips(elements, 0);
-        test_find_flips(elements, 3);
-        test_find_flips(elements, 100);
+    for (const int64_t elements : {1, 7, 8, 9, 64, 1001, 8193, 262143, 600001}) {  // the last in 64 parts at most
+        for (const int threads : {1, 2, 5}) {
+            test_find_flips(elements, 0, threads);
+            test_find_flips(elements, 3, threads);
+            test_find_flips(elements, elements, threads);
+        }
     }
     int64_t count = 0;
     CHECK(fogzo_cpu_find_flips(nullptr, nullptr, nullptr, nullptr, &count, 1, -1, 0, 1) == FOGZO_BAD_SIZE);

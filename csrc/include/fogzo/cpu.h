@@ -107,7 +107,7 @@ int64_t fogzo_cpu_probe_matmul_workspace(int64_t x_sides, int64_t code_sides, in
                                          int64_t cols, int64_t scale_cols, int x_type, int stored_bits, int threads);
 
 // The same for sides weights that are base [out_cols, cols], one code a byte, with some codes replaced:
-// index [sides, capacity] element numbers, sorted and each once, code [sides, capacity] the changed codes, count
+// index [sides, capacity] element numbers, ascending, each once, code [sides, capacity] the changed codes, count
 // [sides]. x_type 0 or 2; y float32.
 int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale, const uint8_t* base, const int64_t* index,
                                  const uint8_t* code, const int64_t* count, int64_t capacity, const float* scale,
@@ -116,6 +116,9 @@ int fogzo_cpu_probe_matmul_flips(const void* x, const float* x_scale, const uint
                                  int64_t scale_cols, int grid, int bits, int x_type, int threads);
 int64_t fogzo_cpu_probe_matmul_flips_workspace(int64_t x_sides, int64_t rows, int64_t out_cols, int64_t cols,
                                                int64_t scale_cols, int x_type, int threads);
+// 1 where a call with `total` flips on all sides makes one product and corrects it, 0 where one a side.
+int fogzo_cpu_probe_matmul_flips_corrected(int64_t total, int64_t x_sides, int64_t sides, int64_t rows,
+                                           int64_t out_cols, int64_t cols, int grid, int bits, int x_type);
 
 // codes [rows, cols] int8: clamp(rne(x / x_scale), -q, q), q = 2^(bits - 1) - 1, 0 where that is NaN;
 // x_scale [rows] float32: max abs x / q. bits 1: codes 1 where x >= 0, -1 below, 0 where NaN, and

@@ -35,7 +35,8 @@ enum fogzo_status {
     FOGZO_BAD_RULE = 26,
     FOGZO_BAD_KERNEL = 27,
     FOGZO_NO_WGMMA = 28,
-    FOGZO_STATUS_COUNT = 29
+    FOGZO_BAD_INDEX = 29,
+    FOGZO_STATUS_COUNT = 30
 };
 
 static inline const char* fogzo_status_text(int status) {
@@ -81,6 +82,8 @@ static inline const char* fogzo_status_text(int status) {
     case FOGZO_NO_WGMMA:
         return "kernel is wgmma where it cannot run, expected a GPU of compute capability 9.0 and kernels built for "
                "sm_90a";
+    case FOGZO_BAD_INDEX:
+        return "index has numbers out of order or out of range, expected element numbers that ascend, each once";
     default: return "status is unknown, expected one of this table";
     }
 }
