@@ -16,7 +16,7 @@ HEADERS = ("fogzo", "cpu", "cuda", "status")
 LAST = {"cpu": "int threads", "cuda": "void* stream"}
 DECLARATION = re.compile(r"^(int|int64_t|const char\*) (fogzo_(cpu|cuda)_\w+)\(([^)]*)\);", re.M)
 # They ask; nothing is launched.
-QUERIES = re.compile(r"_workspace$|_isa$|_device_count$")
+QUERIES = re.compile(r"_workspace$|_corrected$|_isa$|_device_count$")
 
 
 def declarations(name: str) -> list[tuple[str, list[str], str]]:
