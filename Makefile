@@ -15,7 +15,7 @@ TOOLS := tests/tools
 PIP := -m pip install --quiet --disable-pip-version-check
 # Tests of the operations that have native code, and of the native module itself.
 ASAN_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm perturb_quantize \
-  assemble_gradient probe_matmul probe_matmul_native quantize quantize_activation pack hadamard \
+  assemble_gradient probe_matmul probe_matmul_native probe_matmul_flips quantize quantize_activation pack hadamard \
   hadamard_quantize compute_scale threads memory native)
 # Tests of operations whose cuda rows run on the emulator of tests/cuda_on_host.
 CUDA_TESTS := $(patsubst %,tests/test_%.py,noise fake_quantize whitened_norm perturb_quantize \

@@ -65,8 +65,8 @@ def test_there_are_launchers():
     ("name", "arguments", "comment"), LAUNCHERS, ids=lambda value: str(value)[:40]
 )
 def test_every_launcher_is_documented_and_ends_alike(name, arguments, comment):
-    if name == "fogzo_cpu_set_isa":
-        return
+    if name in ("fogzo_cpu_set_isa", "fogzo_cpu_probe_matmul_flips_corrected"):
+        return  # a choice and a question: nothing is launched
     assert re.search(r"\[[^\]]+\]|Nothing is written|fogzo_cpu_", comment), f"{name}: no shape"
     assert arguments[-1] == LAST[name.split("_")[1]]
 
