@@ -315,7 +315,7 @@ def test_bad_arguments_are_refused_before_anything_is_launched(dtype):
         ("y", y.data_ptr() + 1, "aligned"), ("x_sides", -1, "size"), ("rows", -1, "size"),
         ("cols", 2**31, "size"), ("out_cols", 2**41, "size"), ("scale_rows", 2, "scale"),
         ("scale_cols", 3, "scale"), ("grid", 4, "grid"), ("bits", 9, "grid"),
-        ("stored_bits", 1, "grid"), ("stored_bits", 3, "bits"), ("x_type", 3, "form"),
+        ("stored_bits", 1, "grid"), ("stored_bits", 3, "bits"), ("x_type", 3, "x_type"),
         ("x_type", 2, "null"), ("kernel", 2, "kernel has"), ("kernel", 1, "kernel has"),
     ]  # fmt: skip
     for name, value, text in bad:
