@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,11 +37,11 @@ class Layers:
         rows, cols = self.weights[0].shape
         return rows, cols
 
-    @property
+    @cached_property
     def grid(self) -> fk.Grid:
         return grid_of(self.bits)
 
-    @property
+    @cached_property
     def surrogate(self) -> str:
         return "hardtanh" if self.grid.kind == "sign" else "identity"
 

@@ -36,17 +36,7 @@ def _ours(layers: _layers.Layers, kind: str, probes: int) -> Callable[[], Tensor
         )  # fmt: skip
         return out
 
-    def call() -> Tensor:
-        for tensor, (grad, scale, into) in enumerate(
-            zip(layers.grads, layers.scales, out, strict=True)
-        ):
-            fk.assemble_gradient(
-                grad, scale, differences, "identity", seed=_layers.SEED, step=_layers.STEP,
-                tensor=tensor, gamma=_layers.GAMMA, norm=norm, noise=kind, out=into,
-            )  # fmt: skip
-        return out
-
-    return _device.pick(call, many)
+    return many
 
 
 def cases(options: Options) -> list[Callable[[], Result]]:

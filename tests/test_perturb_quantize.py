@@ -154,6 +154,27 @@ def test_scales_at_their_ends(backend, surrogate, a):
     assert_same(call(w, grad, scale, MID, surrogate, form="codes", **named), codes)
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("kind", ["mid-tread", "mid-rise"])
+@pytest.mark.parametrize("at", [0, 97, 130])  # in whole vectors of codes, and in what is left of a row
+def test_one_value_beyond_the_integers_on_one_side(backend, at, kind, bits):
+    """-0x80000000 is what the processor gives for it, and for NaN: the row is rounded anew."""
+    grid = fk.Grid(kind, bits)
+    place = {"offset": 0, "row_pitch": None}
+    huge = [-1e30, -127.6, -200.0, 127.0, 3e9, 1e30, np.inf, np.nan]
+    w, grad = np.zeros((2 * len(huge), 131), np.float32), np.zeros((2 * len(huge), 131), np.float32)
+    w[:] = finite(np.random.default_rng(at), w.shape)
+    w[: len(huge), at] = huge
+    w[len(huge) :, at] = 0.0
+    grad[len(huge) :, at] = huge
+    scale = np.ones((2 * len(huge), 1), np.float32)
+    _, codes, _ = expected(w, grad, scale, grid, "identity", "published", 2, 0, 0.5, 1.0, place)
+    named = {"gamma": 0.5, "norm": 1.0, "form": "codes", "probes": 2}
+    assert_same(call(w, grad, scale, grid, "identity", **named), codes)
+    plus = call(w, grad, scale, grid, "identity", sides="plus", **named)
+    assert_same(plus, codes[::2])
+
+
 @pytest.mark.parametrize("form", ["values", "codes"])
 def test_numbers_may_be_0_dim_arrays(backend, form):
     w, grad, scale, place = inputs(((3, 129), 7, 200))

@@ -21,9 +21,9 @@ template <bool sign> FOGZO_FN __m256i position_of(__m256 y, __m256 shift) {
     return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_set1_ps(1024.0f), _mm256_sub_ps(y, shift)));
 }
 
-template <bool sign> FOGZO_FN __m256i codes_of(__m256i first, __m256i second, __m256i low, __m256i high) {
-    const __m256i bytes =
-        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+// Of four vectors of positions, packed twice.
+template <bool sign> FOGZO_FN __m256i codes_of(__m256i positions, __m256i low, __m256i high) {
+    const __m256i bytes = _mm256_permutevar8x32_epi32(positions, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     if constexpr (sign) {
         return _mm256_abs_epi8(bytes);  // a true comparison is -1
     }

@@ -19,7 +19,7 @@ template <bool sign> inline void quantize_group(const float* w, __m256 inverse, 
     const __m256i first = two_positions<sign>(w, inverse, shift);
     const __m256i second = two_positions<sign>(w + 2 * kVector, inverse, shift);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes),
-                        codes_of<sign>(first, second, bytes_of(grid.low), bytes_of(grid.high)));
+                        codes_of<sign>(_mm256_packs_epi16(first, second), bytes_of(grid.low), bytes_of(grid.high)));
 }
 
 template <bool sign> void quantize_as(const float* w, int n, float inverse, const Grid& grid, uint8_t* codes) {

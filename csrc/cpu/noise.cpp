@@ -23,8 +23,9 @@ extern "C" int fogzo_cpu_noise(float* out, const float* table, int64_t rows, int
     const float e = static_cast<float>(radius(surrogate, noise));
     const Walk walk = make_walk(view, row_pitch == cols);
     each_range(walk.blocks, threads, [&](int64_t first, int64_t last) {
+        TileStarts starts;
         NoiseSource source;
-        source.open(draw, 1.0f, probe);
+        source.open(draw, 1.0f, probe, starts);
         for (int64_t b = first; b < last; ++b) {
             const Block block = walk.at(b);
             float* u = out + block.first;

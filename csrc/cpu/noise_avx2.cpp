@@ -12,9 +12,7 @@ inline __m256i splat(uint32_t value) { return _mm256_set1_epi32(static_cast<int>
 
 inline __m256i high_of(__m256i product) { return _mm256_shuffle_epi32(product, 0xF5); }
 
-inline __m256i three_xor(__m256i a, __m256i b, __m256i c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
-
-// Philox of the blocks in the low halves of 4 lanes of 64 bits. The high halves hold what is left of
+// Four blocks of Philox, in the low halves of lanes of 64 bits. The high halves hold what is left of
 // products: a multiplication reads the low halves alone, so nothing needs to clear them.
 struct Quad {
     __m256i c0;
@@ -23,84 +21,137 @@ struct Quad {
     __m256i c3;
 };
 
-// What all blocks of a tile have in common: keys, and the product that starts from the step alone.
+// A round waits for its products: what is there before them goes first, in whatever order gcc would
+// have it.
+inline __m256i early(__m256i word, __m256i key) {
+    __m256i both = _mm256_xor_si256(word, key);
+    asm("" : "+x"(both));
+    return both;
+}
+
+inline Quad next_round(const Quad& c, __m256i key0, __m256i key1, const __m256i* factor) {
+    const __m256i p0 = _mm256_mul_epu32(c.c0, factor[0]);
+    const __m256i p1 = _mm256_mul_epu32(c.c2, factor[1]);
+    return {_mm256_xor_si256(early(c.c1, key0), high_of(p1)), p1, _mm256_xor_si256(early(c.c3, key1), high_of(p0)), p0};
+}
+
+// Keys of each round. Words that all blocks share are in the keys of rounds 0 to 2: the first product
+// of the step, in the round after it, and the first product of that.
 struct Schedule {
-    __m256i key0[kPhiloxRounds];
-    __m256i key1[kPhiloxRounds];
-    __m256i factor0;
-    __m256i factor1;
+    uint32_t key0[kPhiloxRounds];
+    uint32_t key1[kPhiloxRounds];
 };
 
 inline Schedule make_schedule(Stream stream) {
     Schedule s;
-    uint32_t key0[kPhiloxRounds];
-    uint32_t key1[kPhiloxRounds];
     for (int round = 0; round < kPhiloxRounds; ++round) {
         const uint32_t turn = static_cast<uint32_t>(round);
-        key0[round] = static_cast<uint32_t>(stream.seed) + turn * kPhiloxWeyl0;
-        key1[round] = static_cast<uint32_t>(stream.seed >> 32) + turn * kPhiloxWeyl1;
-        s.key0[round] = splat(key0[round]);
-        s.key1[round] = splat(key1[round]);
+        s.key0[round] = static_cast<uint32_t>(stream.seed) + turn * kPhiloxWeyl0;
+        s.key1[round] = static_cast<uint32_t>(stream.seed >> 32) + turn * kPhiloxWeyl1;
     }
     const uint64_t first = static_cast<uint64_t>(kPhiloxMul1) * stream.step;
-    const uint32_t word0 = static_cast<uint32_t>(first >> 32) ^ stream.probe ^ key0[0];
+    const uint32_t word0 = static_cast<uint32_t>(first >> 32) ^ stream.probe ^ s.key0[0];
     const uint64_t next = static_cast<uint64_t>(kPhiloxMul0) * word0;
-    s.key1[0] = splat(stream.tensor ^ key1[0]);
-    s.key0[1] = splat(static_cast<uint32_t>(first) ^ key0[1]);
-    s.key1[1] = splat(static_cast<uint32_t>(next >> 32) ^ key1[1]);
-    s.key1[2] = splat(static_cast<uint32_t>(next) ^ key1[2]);
-    s.factor0 = splat(kPhiloxMul0);
-    s.factor1 = splat(kPhiloxMul1);
+    s.key1[0] ^= stream.tensor;
+    s.key0[1] ^= static_cast<uint32_t>(first);
+    s.key1[1] ^= static_cast<uint32_t>(next >> 32);
+    s.key1[2] ^= static_cast<uint32_t>(next);
     return s;
 }
 
-// Rounds 1 to 6. Words that all blocks share have been folded into the keys of rounds 1 to 3.
-inline Quad six_rounds(__m256i block, const Schedule& s) {
-    const __m256i p = _mm256_mul_epu32(block, s.factor0);
-    __m256i c2 = _mm256_xor_si256(high_of(p), s.key1[0]);
-    const __m256i q = _mm256_mul_epu32(c2, s.factor1);
-    __m256i c0 = _mm256_xor_si256(high_of(q), s.key0[1]);
-    __m256i c1 = q;
-    c2 = _mm256_xor_si256(p, s.key1[1]);
-    __m256i c3 = _mm256_setzero_si256();
-    for (int round = 2; round < kPhiloxRounds - 1; ++round) {
-        const __m256i p0 = _mm256_mul_epu32(c0, s.factor0);
-        const __m256i p1 = _mm256_mul_epu32(c2, s.factor1);
-        c0 = three_xor(high_of(p1), c1, s.key0[round]);
-        c2 = round == 2 ? _mm256_xor_si256(high_of(p0), s.key1[2]) : three_xor(high_of(p0), c3, s.key1[round]);
-        c1 = p1;
-        c3 = p0;
+// What all lanes multiply by and turn over, round by round.
+struct Splats {
+    __m256i factor[2];
+    __m256i key0[kPhiloxRounds];
+    __m256i key1[kPhiloxRounds];
+};
+
+inline Splats make_splats(Stream stream) {
+    const Schedule schedule = make_schedule(stream);
+    Splats s;
+    s.factor[0] = splat(kPhiloxMul0);
+    s.factor[1] = splat(kPhiloxMul1);
+    for (int round = 0; round < kPhiloxRounds; ++round) {
+        s.key0[round] = splat(schedule.key0[round]);
+        s.key1[round] = splat(schedule.key1[round]);
     }
-    return {c0, c1, c2, c3};
+    return s;
 }
 
-// The low halves of even and odd lanes side by side.
-inline __m256i low_halves(__m256i even, __m256i odd) {
-    return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+// Vectors that are left of a quad before the probe comes in: the product of the block, and what
+// rounds 1 and 2 make of it.
+constexpr int kStart = 4;
+
+inline void start_quad(__m256i block, const Splats& s, __m256i* room) {
+    const __m256i p = _mm256_mul_epu32(block, s.factor[0]);
+    const __m256i q = _mm256_mul_epu32(_mm256_xor_si256(high_of(p), s.key1[0]), s.factor[1]);
+    const __m256i r = _mm256_mul_epu32(_mm256_xor_si256(high_of(q), s.key0[1]), s.factor[0]);
+    room[0] = p;
+    room[1] = _mm256_xor_si256(q, s.key0[2]);
+    room[2] = high_of(r);
+    room[3] = _mm256_xor_si256(r, s.key1[3]);
 }
 
-inline __m256i high_halves(__m256i even, __m256i odd) {
-    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+// The counter after round 5.
+inline Quad late_rounds(const __m256i* room, const Splats& s) {
+    const __m256i p = _mm256_mul_epu32(_mm256_xor_si256(room[0], s.key1[1]), s.factor[1]);
+    Quad c = {_mm256_xor_si256(room[1], high_of(p)), p, _mm256_xor_si256(room[2], s.key1[2]), room[3]};
+    const __m256i p0 = _mm256_mul_epu32(c.c0, s.factor[0]);
+    const __m256i p1 = _mm256_mul_epu32(c.c2, s.factor[1]);
+    c = {_mm256_xor_si256(early(c.c1, s.key0[3]), high_of(p1)), p1, _mm256_xor_si256(c.c3, high_of(p0)), p0};
+    c = next_round(c, s.key0[4], s.key1[4], s.factor);
+    return next_round(c, s.key0[5], s.key1[5], s.factor);
 }
 
-void words(Stream stream, uint32_t first_block, uint32_t* out) {
-    const Schedule s = make_schedule(stream);
-    __m256i block = _mm256_add_epi32(splat(first_block), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+template <int halves> inline __m256i in_order(__m256i even, __m256i odd) {
+    return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd), halves));
+}
+
+// Eight blocks: of each four, the even quad holds the first two and the odd quad the others.
+inline void finish_pair(const __m256i* room, const Splats& s, uint32_t* out) {
+    constexpr int low = 0x88;
+    constexpr int high = 0xDD;
+    constexpr int last = kPhiloxRounds - 1;
+    const Quad even = late_rounds(room, s);
+    const Quad odd = late_rounds(room + kStart, s);
+    const __m256i even0 = _mm256_mul_epu32(even.c0, s.factor[0]);
+    const __m256i even1 = _mm256_mul_epu32(even.c2, s.factor[1]);
+    const __m256i odd0 = _mm256_mul_epu32(odd.c0, s.factor[0]);
+    const __m256i odd1 = _mm256_mul_epu32(odd.c2, s.factor[1]);
+    const __m256i result[4] = {
+        _mm256_xor_si256(early(in_order<low>(even.c1, odd.c1), s.key0[last]), in_order<high>(even1, odd1)),
+        in_order<low>(even1, odd1),
+        _mm256_xor_si256(early(in_order<low>(even.c3, odd.c3), s.key1[last]), in_order<high>(even0, odd0)),
+        in_order<low>(even0, odd0)};
+    for (int w = 0; w < 4; ++w) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + w * kLanes), result[w]);
+    }
+}
+
+// A pair is started while the one before it is finished: neither chain of products fills the pipes.
+void first_words(Stream stream, uint32_t first_block, TileStart* start, uint32_t* out) {
+    const Splats s = make_splats(stream);
+    const __m256i even = _mm256_setr_epi32(0, 0, 1, 0, 4, 0, 5, 0);
+    const __m256i odd = _mm256_setr_epi32(2, 0, 3, 0, 6, 0, 7, 0);
+    __m256i* room = reinterpret_cast<__m256i*>(start->room);
+    const auto start_pair = [&](int i) {
+        const __m256i block = splat(first_block + static_cast<uint32_t>(i));
+        start_quad(_mm256_add_epi32(block, even), s, room + i * kStart / 4);
+        start_quad(_mm256_add_epi32(block, odd), s, room + i * kStart / 4 + kStart);
+    };
+    start_pair(0);
+    for (int i = 8; i < kLanes; i += 8) {
+        start_pair(i);
+        finish_pair(room + (i - 8) * kStart / 4, s, out + i - 8);
+    }
+    finish_pair(room + (kLanes - 8) * kStart / 4, s, out + kLanes - 8);
+}
+
+void next_words(Stream stream, const TileStart& start, uint32_t* out) {
+    const Splats s = make_splats(stream);
+    const __m256i* room = reinterpret_cast<const __m256i*>(start.room);
     for (int i = 0; i < kLanes; i += 8) {
-        const Quad even = six_rounds(block, s);
-        const Quad odd = six_rounds(_mm256_srli_epi64(block, 32), s);
-        const __m256i even0 = _mm256_mul_epu32(even.c0, s.factor0);
-        const __m256i even1 = _mm256_mul_epu32(even.c2, s.factor1);
-        const __m256i odd0 = _mm256_mul_epu32(odd.c0, s.factor0);
-        const __m256i odd1 = _mm256_mul_epu32(odd.c2, s.factor1);
-        constexpr int last = kPhiloxRounds - 1;
-        const __m256i result[4] = {
-            three_xor(high_halves(even1, odd1), low_halves(even.c1, odd.c1), s.key0[last]), low_halves(even1, odd1),
-            three_xor(high_halves(even0, odd0), low_halves(even.c3, odd.c3), s.key1[last]), low_halves(even0, odd0)};
-        for (int w = 0; w < 4; ++w) {
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + w * kLanes + i), result[w]);
-        }
-        block = _mm256_add_epi32(block, splat(8));
+        finish_pair(room + i * kStart / 4, s, out + i);
     }
 }
 
@@ -176,6 +227,6 @@ void rademacher(const uint32_t* in, int first_bit, float magnitude, float* out) 
 
 }  // namespace
 
-const TileKernels kAvx2Tile = {words, published, rademacher};
+const TileKernels kAvx2Tile = {first_words, next_words, published, rademacher};
 
 }  // namespace fogzo

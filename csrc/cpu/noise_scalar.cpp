@@ -4,13 +4,18 @@
 namespace fogzo {
 namespace {
 
-void words(Stream stream, uint32_t first_block, uint32_t* out) {
+void next_words(Stream stream, const TileStart& start, uint32_t* out) {
     for (int i = 0; i < kLanes; ++i) {
-        const Words block = philox(stream, first_block + static_cast<uint32_t>(i));
+        const Words block = philox(stream, start.first_block + static_cast<uint32_t>(i));
         for (int w = 0; w < 4; ++w) {
             out[w * kLanes + i] = block.word[w];
         }
     }
+}
+
+void first_words(Stream stream, uint32_t first_block, TileStart* start, uint32_t* out) {
+    start->first_block = first_block;
+    next_words(stream, *start, out);
 }
 
 template <int surrogate> void published_as(const uint32_t* in, const float* table, float across, float* out) {
@@ -44,6 +49,6 @@ void rademacher(const uint32_t* in, int first_bit, float magnitude, float* out) 
 
 }  // namespace
 
-const TileKernels kScalarTile = {words, published, rademacher};
+const TileKernels kScalarTile = {first_words, next_words, published, rademacher};
 
 }  // namespace fogzo

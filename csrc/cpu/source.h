@@ -8,9 +8,28 @@
 
 namespace fogzo {
 
+// Where the words of a tile begin, the same for all probes of a weight.
+class TileStarts {
+  public:
+    void words(Stream stream, int64_t words_of, uint32_t* out) {
+        const TileKernels& kernel = *kernels().tile;
+        if (words_of != words_of_) {
+            kernel.first_words(stream, static_cast<uint32_t>(words_of * kLanes), &start_, out);
+            words_of_ = words_of;
+        } else {
+            kernel.next_words(stream, start_, out);
+        }
+    }
+
+  private:
+    int64_t words_of_ = -1;
+    TileStart start_;
+};
+
 class NoiseSource {
   public:
-    void open(const Draw& draw, float across, int64_t probe) {
+    void open(const Draw& draw, float across, int64_t probe, TileStarts& starts) {
+        starts_ = &starts;
         stream_ = {draw.seed, static_cast<uint32_t>(draw.step), static_cast<uint32_t>(draw.tensor),
                    static_cast<uint32_t>(probe)};
         surrogate_ = draw.surrogate;
@@ -67,7 +86,7 @@ class NoiseSource {
         const int64_t per_words = noise_ == kRademacher ? kBitTile / kTile : 1;
         const int64_t words_of = tile / per_words;
         if (words_of != words_of_) {
-            kernels_.words(stream_, static_cast<uint32_t>(words_of * kLanes), words_);
+            starts_->words(stream_, words_of, words_);
             words_of_ = words_of;
         }
         if (noise_ == kRademacher) {
@@ -80,6 +99,7 @@ class NoiseSource {
     }
 
     const TileKernels& kernels_ = *kernels().tile;
+    TileStarts* starts_ = nullptr;
     Stream stream_ = {};
     int surrogate_ = 0;
     int noise_ = 0;
@@ -101,7 +121,7 @@ class ProbeSources {
     NoiseSource& of(int64_t probe) {
         const int slot = static_cast<int>(probe % kSlots);
         if (holds_[slot] != probe) {
-            sources_[slot].open(draw_, across_, first_probe_ + probe);
+            sources_[slot].open(draw_, across_, first_probe_ + probe, starts_);
             holds_[slot] = probe;
             signs_[slot] =
                 probe_sign(draw_.seed, static_cast<uint32_t>(draw_.step), static_cast<uint32_t>(first_probe_ + probe));
@@ -119,6 +139,7 @@ class ProbeSources {
     const int64_t first_probe_;
     int64_t holds_[kSlots] = {-1, -1, -1, -1, -1, -1, -1, -1};
     float signs_[kSlots] = {};
+    TileStarts starts_;
     NoiseSource sources_[kSlots];
 };
 

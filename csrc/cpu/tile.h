@@ -2,13 +2,22 @@
 #pragma once
 #include <stdint.h>
 
-#include "fogzo/philox.h"
+#include "fogzo/noise.h"
 
 namespace fogzo {
 
+// What Philox makes of the blocks of a tile before the probe comes in; all probes start from it.
+struct TileStart {
+    uint32_t first_block;
+    alignas(32) uint32_t room[8 * kLanes];
+};
+
 struct TileKernels {
-    // words [4, 128]: word w of block first_block + i at w * 128 + i.
-    void (*words)(Stream stream, uint32_t first_block, uint32_t* words);
+    // stream.probe is not read.
+    void (*first_words)(Stream stream, uint32_t first_block, TileStart* start, uint32_t* words);
+    // words [4, 128]: word w of block start.first_block + i at w * 128 + i. start is of the same
+    // stream but for the probe.
+    void (*next_words)(Stream stream, const TileStart& start, uint32_t* words);
     // out [1024]: across * (e u) from the halves of words; across in [0, 1].
     void (*published)(const uint32_t* words, int surrogate, const float* table, float across, float* out);
     // out [1024]: +-magnitude from bits first_bit .. first_bit + 7 of words.
