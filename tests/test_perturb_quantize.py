@@ -156,18 +156,18 @@ def test_scales_at_their_ends(backend, surrogate, a):
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("kind", ["mid-tread", "mid-rise"])
-@pytest.mark.parametrize("at", [0, 97, 130])  # in whole vectors of codes, and in what is left of a row
+@pytest.mark.parametrize("at", [0, 97, 130])  # in whole vectors, and in the rest of a row
 def test_one_value_beyond_the_integers_on_one_side(backend, at, kind, bits):
     """-0x80000000 is what the processor gives for it, and for NaN: the row is rounded anew."""
     grid = fk.Grid(kind, bits)
     place = {"offset": 0, "row_pitch": None}
     huge = [-1e30, -127.6, -200.0, 127.0, 3e9, 1e30, np.inf, np.nan]
-    w, grad = np.zeros((2 * len(huge), 131), np.float32), np.zeros((2 * len(huge), 131), np.float32)
-    w[:] = finite(np.random.default_rng(at), w.shape)
-    w[: len(huge), at] = huge
-    w[len(huge) :, at] = 0.0
-    grad[len(huge) :, at] = huge
-    scale = np.ones((2 * len(huge), 1), np.float32)
+    alone = [1.7e10, -1.7e10]  # d = +-1e9: of w = 1.5e9 one side is beyond 2^31, the other is not
+    rows = 2 * len(huge) + len(alone)
+    w, grad = finite(np.random.default_rng(at), (rows, 131)), np.zeros((rows, 131), np.float32)
+    w[:, at] = [*huge, *[0.0] * len(huge), *[1.5e9] * len(alone)]
+    grad[:, at] = [*[0.0] * len(huge), *huge, *alone]
+    scale = np.ones((rows, 1), np.float32)
     _, codes, _ = expected(w, grad, scale, grid, "identity", "published", 2, 0, 0.5, 1.0, place)
     named = {"gamma": 0.5, "norm": 1.0, "form": "codes", "probes": 2}
     assert_same(call(w, grad, scale, grid, "identity", **named), codes)

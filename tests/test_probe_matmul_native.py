@@ -111,6 +111,33 @@ def test_ragged_shapes(m, n, k, dtype):
     check(grid, x, fk.pack(codes, 2), scale, **kwargs)
 
 
+# Panels of up to twelve columns are summed along k, from 32 of them on, if groups are whole eights.
+@pytest.mark.parametrize("n", [*range(1, 15), 17, 26])
+@pytest.mark.parametrize("grid", [*GRIDS, WIDE[2]], ids=str)
+def test_few_columns(grid, n):
+    bias = torch.linspace(-1, 1, n)
+    for m, k, groups in (
+        (13, 31, 1),
+        (1, 32, 4),
+        (25, 35, 1),
+        (9, 263, 1),
+        (7, 66, 6),
+        (3, 776, 97),
+    ):
+        x, codes, scale, kwargs = case(grid, m, n, k, groups, (0, 2), "float32", seed=k)
+        check(grid, x, fk.pack(codes, grid.storage_bits), scale, bias, groups, **kwargs)
+
+
+def test_few_columns_read_no_further_than_the_last_row():
+    """What lies behind x and the codes is not a number."""
+    for m, n, k in ((1, 10, 37), (4, 3, 33), (6, 12, 39)):
+        grid = fk.Grid("mid-rise", 2)
+        x, codes, scale, _ = case(grid, m, n, k, 1, (0, 0), "float32")
+        room = torch.full((m * k + 8,), torch.nan)
+        room[: m * k] = x.flatten()
+        check(grid, room[: m * k].view(m, k), codes, scale)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
 @pytest.mark.parametrize(("groups", "k"), [(2, 64), (3, 51), (5, 20), (2, 2100), (64, 2048)])
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ struct Int8Tile {
     int valid;  // columns of y to write
 };
 
-// float32 rows against one panel of dequantized weights.
+// float32 rows against one panel of dequantized weights; a thin one is laid out as thin_panel says.
 struct FloatTile {
     const float* x;  // [rows, x_pitch]
     int64_t x_pitch;
@@ -100,6 +100,13 @@ struct MatmulKernels {
     void (*float_panel)(const CodeRows& codes, const Stretch& run, uint8_t mask, const float* scales, float step,
                         float low, float* panel);
     void (*float_tile)(const FloatTile& tile, int64_t first, int64_t last);
+    // Panels of up to most_thin columns may be made thin, each column's k beside each other: panel [ceil(count / 8),
+    // kPanel, 8] of one run that begins at a multiple of 8, the first `valid` columns written, with any weights behind
+    // the last k.
+    int most_thin;
+    void (*thin_panel)(const CodeRows& codes, int valid, const Stretch& run, uint8_t mask, const float* scales,
+                       float step, float low, float* panel);
+    void (*thin_tile)(const FloatTile& tile, int64_t first, int64_t last);
     // sums [width] += factor * column [width]; width: whole eights.
     void (*add_column)(const float* column, float factor, int width, float* sums);
     // codes [count]: clamp(rne(x / a), -q, q), 0 where that is NaN; returns a = max abs x / q.

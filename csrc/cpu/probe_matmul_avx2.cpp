@@ -216,8 +216,9 @@ float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes) {
     return a;
 }
 
-const MatmulKernels kAvx2Matmul = {kMostNarrowCode,   fours_fit_avx2,    int8_panel_avx2, pack_int8_avx2,
-                                   int8_tile,         float_panel_avx2,  float_tile_fma,  add_column_avx2,
-                                   quantize_row_avx2, {0.13, 0.23, 0.43}};
+const MatmulKernels kAvx2Matmul = {kMostNarrowCode,   fours_fit_avx2,   int8_panel_avx2, pack_int8_avx2,
+                                   int8_tile,         float_panel_avx2, float_tile_fma,  kMostThin,
+                                   thin_panel_avx2,   thin_tile_fma,    add_column_avx2, quantize_row_avx2,
+                                   {0.13, 0.23, 0.43}};
 
 }  // namespace fogzo

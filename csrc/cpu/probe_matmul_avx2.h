@@ -123,16 +123,29 @@ FOGZO_INLINE void word_lanes(const CodeRows& codes, const Stretch& run, int bits
 }
 
 FOGZO_INLINE void store_columns(float* y, __m256 y0, __m256 y1, int valid) {
-    if (valid == kPanel) {
+    if (valid & kPanel) {
         _mm256_storeu_ps(y, y0);
         _mm256_storeu_ps(y + 8, y1);
         return;
     }
-    float some[kPanel];
-    _mm256_storeu_ps(some, y0);
-    _mm256_storeu_ps(some + 8, y1);
-    for (int i = 0; i < valid; ++i) {
-        y[i] = some[i];
+    if (valid & 8) {
+        _mm256_storeu_ps(y, y0);
+        y += 8;
+        y0 = y1;
+    }
+    __m128 rest = _mm256_castps256_ps128(y0);
+    if (valid & 4) {
+        _mm_storeu_ps(y, rest);
+        y += 4;
+        rest = _mm256_extractf128_ps(y0, 1);
+    }
+    if (valid & 2) {
+        _mm_storel_pi(reinterpret_cast<__m64*>(y), rest);
+        y += 2;
+        rest = _mm_movehl_ps(rest, rest);
+    }
+    if (valid & 1) {
+        _mm_store_ss(y, rest);
     }
 }
 
@@ -162,5 +175,11 @@ float quantize_row_avx2(const float* x, int64_t count, float q, int8_t* codes);
 void float_panel_avx2(const CodeRows& codes, const Stretch& run, uint8_t mask, const float* scales, float step,
                       float low, float* panel);
 void float_tile_fma(const FloatTile& tile, int64_t first, int64_t last);
+
+// In probe_matmul_thin_fma.cpp.
+constexpr int kMostThin = 12;  // columns: their sums, a row of x and a vector of the panel fill the registers
+void thin_panel_avx2(const CodeRows& codes, int valid, const Stretch& run, uint8_t mask, const float* scales,
+                     float step, float low, float* panel);
+void thin_tile_fma(const FloatTile& tile, int64_t first, int64_t last);
 
 }  // namespace fogzo

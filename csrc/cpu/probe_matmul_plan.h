@@ -15,6 +15,7 @@ constexpr int64_t kExactCodes = 30720;  // of k whose sum of x * 2 value fits in
 constexpr int64_t kInt8Rows = 256;      // rows of x that meet one panel
 constexpr int64_t kFloatRows = 240;
 constexpr int64_t kTaskPanels = 8;
+constexpr int64_t kThinK = 32;            // of k from which on a panel of few columns is made thin
 constexpr int64_t kRowsWorthReading = 8;  // of x: with fewer, reading codes first costs what fours save
 
 struct Sizes {

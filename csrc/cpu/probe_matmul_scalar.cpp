@@ -136,7 +136,7 @@ float quantize_row(const float* x, int64_t count, float q, int8_t* codes) {
 
 }  // namespace
 
-const MatmulKernels kScalarMatmul = {255,         nullptr,    int8_panel, pack_int8,    int8_tile,
-                                     float_panel, float_tile, add_column, quantize_row, {4.3, 4.3, 5.9}};
+const MatmulKernels kScalarMatmul = {255, nullptr, int8_panel, pack_int8,  int8_tile,    float_panel,    float_tile,
+                                     0,   nullptr, nullptr,    add_column, quantize_row, {4.3, 4.3, 5.9}};
 
 }  // namespace fogzo

@@ -87,6 +87,12 @@ void int8_task(const MatmulCall& c, const MatmulTask& t, const Scratch& s) {
     }
 }
 
+// Whether a panel is worth its sums along k, which few k do not pay for, and its runs begin at eights.
+bool is_thin(const MatmulCall& c, int valid) {
+    const View& v = c.z.weight;
+    return valid <= c.kernels.most_thin && v.cols >= kThinK && (v.scale_cols == 1 || c.z.group() % 8 == 0);
+}
+
 void float_task(const MatmulCall& c, const MatmulTask& t, const Scratch& s) {
     const int64_t n_all = c.z.weight.rows;
     const int64_t k_all = c.z.weight.cols;
@@ -113,14 +119,21 @@ void float_task(const MatmulCall& c, const MatmulTask& t, const Scratch& s) {
             const int64_t n0 = panel * kPanel;
             const CodeRows rows = code_rows(c, t.side, n0);
             fill_scales(c, n0, 1.0f, c.w.runs[first].group, end.group + 1, s);
-            for (int64_t i = first; i < last; ++i) {
-                const Stretch& run = c.w.runs[i];
-                c.kernels.float_panel(rows, run, code_mask(c.grid), s.scales + run.group * kPanel, c.grid.step,
-                                      c.grid.v_min, s.values + (run.first - k0) * kPanel);
-            }
             tile.valid = static_cast<int>(n_all - n0 < kPanel ? n_all - n0 : kPanel);
             tile.y = y + y_row * n_all + n0;
-            c.kernels.float_tile(tile, 0, t.m1 - t.m0);
+            const bool thin = is_thin(c, tile.valid);
+            for (int64_t i = first; i < last; ++i) {
+                const Stretch& run = c.w.runs[i];
+                const float* scales = s.scales + run.group * kPanel;
+                float* to = s.values + (run.first - k0) * kPanel;
+                if (thin) {
+                    c.kernels.thin_panel(rows, tile.valid, run, code_mask(c.grid), scales, c.grid.step, c.grid.v_min,
+                                         to);
+                } else {
+                    c.kernels.float_panel(rows, run, code_mask(c.grid), scales, c.grid.step, c.grid.v_min, to);
+                }
+            }
+            (thin ? c.kernels.thin_tile : c.kernels.float_tile)(tile, 0, t.m1 - t.m0);
         }
     }
     if (c.z.x_type != kBfloat16) {

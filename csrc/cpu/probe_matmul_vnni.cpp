@@ -171,7 +171,7 @@ void float_tile(const FloatTile& tile, int64_t first, int64_t last) { FOGZO_EACH
 }  // namespace
 
 const MatmulKernels kVnniMatmul = {
-    255,        nullptr,         int8_panel_avx2,   pack_int8_avx2,      int8_tile, float_panel_avx2,
-    float_tile, add_column_avx2, quantize_row_avx2, {0.075, 0.075, 0.27}};
+    255, nullptr, int8_panel_avx2, pack_int8_avx2,  int8_tile,         float_panel_avx2,    float_tile,
+    0,   nullptr, nullptr,         add_column_avx2, quantize_row_avx2, {0.075, 0.075, 0.27}};
 
 }  // namespace fogzo
