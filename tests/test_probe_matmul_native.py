@@ -138,6 +138,13 @@ def test_few_columns_read_no_further_than_the_last_row():
         check(grid, room[: m * k].view(m, k), codes, scale)
 
 
+def test_few_columns_of_weights_that_overflow():
+    """The sum is infinite, as the weights are; what fills a vector behind the last k adds 0."""
+    codes, scale = torch.zeros((3, 33), dtype=torch.uint8), torch.tensor(3e38)
+    results = on_all(torch.ones(2, 33), codes, scale, fk.Grid("mid-rise", 2))
+    assert all((result == -torch.inf).all() for result in results.values())
+
+
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
 @pytest.mark.parametrize(("groups", "k"), [(2, 64), (3, 51), (5, 20), (2, 2100), (64, 2048)])
 @pytest.mark.parametrize(

@@ -101,8 +101,8 @@ struct MatmulKernels {
                         float low, float* panel);
     void (*float_tile)(const FloatTile& tile, int64_t first, int64_t last);
     // Panels of up to most_thin columns may be made thin, each column's k beside each other: panel [ceil(count / 8),
-    // kPanel, 8] of one run that begins at a multiple of 8, the first `valid` columns written, with any weights behind
-    // the last k.
+    // kPanel, 8] of one run that begins at a multiple of 8, the first `valid` columns written, with zeros behind the
+    // last k.
     int most_thin;
     void (*thin_panel)(const CodeRows& codes, int valid, const Stretch& run, uint8_t mask, const float* scales,
                        float step, float low, float* panel);

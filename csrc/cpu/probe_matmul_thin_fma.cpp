@@ -21,7 +21,8 @@ template <int bits>
 void panel_as(const CodeRows& codes, int valid, const Stretch& run, uint8_t mask, const float* scales, float step,
               float low, float* panel) {
     const __m256i keep = _mm256_set1_epi32(mask);
-    const __m256i shifts = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(bits));
+    const __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i shifts = _mm256_mullo_epi32(places, _mm256_set1_epi32(bits));
     const __m256 steps = _mm256_set1_ps(step);
     const __m256 lowest = _mm256_set1_ps(low);
     const int64_t whole = run.count / kEight;
@@ -39,12 +40,13 @@ void panel_as(const CodeRows& codes, int valid, const Stretch& run, uint8_t mask
             _mm256_store_ps(to + i * kEight * kPanel, weights(word));
         }
         const int64_t rest = run.count % kEight;
-        if (rest != 0) {  // x is 0 behind it
+        if (rest != 0) {  // 0 behind it, as x is there: 0 times a weight that overflowed is not 0
             uint64_t word = 0;
             for (int64_t i = 0; i < (rest * bits + 7) / 8; ++i) {
                 word |= static_cast<uint64_t>(row[whole * bits + i]) << (8 * i);
             }
-            _mm256_store_ps(to + whole * kEight * kPanel, weights(word));
+            const __m256i there = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(rest)), places);
+            _mm256_store_ps(to + whole * kEight * kPanel, _mm256_and_ps(weights(word), _mm256_castsi256_ps(there)));
         }
     }
 }

@@ -12,16 +12,16 @@ namespace fogzo {
 class TileStarts {
   public:
     void words(Stream stream, int64_t words_of, uint32_t* out) {
-        const TileKernels& kernel = *kernels().tile;
         if (words_of != words_of_) {
-            kernel.first_words(stream, static_cast<uint32_t>(words_of * kLanes), &start_, out);
+            kernels_.first_words(stream, static_cast<uint32_t>(words_of * kLanes), &start_, out);
             words_of_ = words_of;
         } else {
-            kernel.next_words(stream, start_, out);
+            kernels_.next_words(stream, start_, out);
         }
     }
 
   private:
+    const TileKernels& kernels_ = *kernels().tile;  // one's start means nothing to the other
     int64_t words_of_ = -1;
     TileStart start_;
 };

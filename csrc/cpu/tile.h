@@ -13,10 +13,9 @@ struct TileStart {
 };
 
 struct TileKernels {
-    // stream.probe is not read.
+    // words [4, 128]: word w of block first_block + i at w * 128 + i. Leaves in start what other probes begin from.
     void (*first_words)(Stream stream, uint32_t first_block, TileStart* start, uint32_t* words);
-    // words [4, 128]: word w of block start.first_block + i at w * 128 + i. start is of the same
-    // stream but for the probe.
+    // The same of a stream that differs from start's by its probe alone.
     void (*next_words)(Stream stream, const TileStart& start, uint32_t* words);
     // out [1024]: across * (e u) from the halves of words; across in [0, 1].
     void (*published)(const uint32_t* words, int surrogate, const float* table, float across, float* out);
